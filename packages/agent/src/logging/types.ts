@@ -1,0 +1,91 @@
+import type { BatchHeader, Level, LogInput, LogMessage } from '@millrace/wire';
+
+export type { Level, LogInput, LogMessage } from '@millrace/wire';
+
+/** Anything a position may hold: it is saved as JSON. */
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+
+/**
+ * Where a source stands right after a line. The journal saves it in the same write as the line, so that a
+ * crash can neither lose nor repeat one. `value: null` forgets the source.
+ */
+export interface SourcePosition {
+  key: string;
+  value: Json;
+}
+
+/** Where a source finds the positions that were saved before a restart. */
+export interface PositionStore {
+  position(key: string): Json | undefined;
+  /** Every saved position whose key starts with `prefix`. */
+  positions(prefix: string): ReadonlyMap<string, Json>;
+}
+
+/** A receiver of log lines: local storage, MQTT, the cloud. */
+export interface LogBackend {
+  readonly name: string;
+  /**
+   * Takes one line. Returns a promise only to slow the caller down (a full disk buffer); a backend that talks to
+   * a network never does, and counts what it must drop.
+   */
+  log(message: LogInput, position?: SourcePosition): void | Promise<void>;
+  /** Starts what the backend needs. Optional, since a local one needs nothing. */
+  connect?(): Promise<void>;
+  /** Sends or saves what is still held, within a bounded time, and lets go of everything. */
+  disconnect?(): Promise<void>;
+}
+
+/** What `LocalLogBackend.getLogs` and `GET /v1/logs` can filter by. All conditions must hold. */
+export interface LogQuery {
+  serviceName?: string;
+  containerId?: string;
+  /** One level or several. */
+  level?: Level | readonly Level[];
+  stream?: 'stdout' | 'stderr';
+  /** Inclusive, ms since 1970. */
+  since?: number;
+  /** Exclusive, ms since 1970. */
+  until?: number;
+  /** Case-insensitive substring of the message. */
+  contains?: string;
+  /** Most lines to return: the newest ones. Default 1000. */
+  limit?: number;
+  /** `asc` (oldest first, the default) or `desc`. */
+  order?: 'asc' | 'desc';
+}
+
+/** A run of consecutive lines, as a backend reads it from a {@link Feed}. */
+export interface FeedBatch {
+  readonly header: BatchHeader;
+  /** The encoded lines, each ended by a newline, without the header line. */
+  readonly lines: Buffer;
+  /** Header line and lines as one gzip member, at most `limits.maxPublishBytes`. Made at the first call. */
+  gzip(): Buffer;
+  /** The lines decoded, with their ids and seqs. Made at each call. */
+  messages(): LogMessage[];
+}
+
+/**
+ * What a network backend reads from: a cursor over the journal, or a bounded memory buffer when there is none.
+ * One reader at a time.
+ */
+export interface Feed {
+  /**
+   * The batch after the one last handed out; waits until there is one. Small neighbours come merged, up to
+   * `limits.maxBatchBytes`. `undefined` once the signal is aborted or the feed is closed.
+   */
+  next(signal?: AbortSignal): Promise<FeedBatch | undefined>;
+  /** The far end has everything of this journal up to and including `seq`. Lower or repeated calls do nothing. */
+  ack(journal: string, seq: number): void;
+  /** Starts again behind the last acknowledged line: the connection broke with batches on their way. */
+  rewind(): void;
+  /** How far behind the reader is. */
+  lag(): FeedLag;
+}
+
+export interface FeedLag {
+  /** Lines that are not acknowledged yet. */
+  lines: number;
+  /** Lines that were shed before they could be read. */
+  lost: number;
+}

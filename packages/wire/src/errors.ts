@@ -1,0 +1,142 @@
+/**
+ * Every error that a user can meet, by code. `status` is what HTTP answers; `action` tells the user what to do.
+ * What happened this time is the error's `detail`.
+ */
+export const errorCatalogue = {
+  CONFIG_INVALID: {
+    status: 500,
+    title: 'A setting has a wrong value',
+    action: 'Correct the value and start again.',
+  },
+  PORT_TAKEN: {
+    status: 500,
+    title: 'A port is in use',
+    action: 'Stop the program that holds it, or choose another port with the variable named.',
+  },
+  DATA_DIR_UNUSABLE: {
+    status: 500,
+    title: 'The data folder cannot be used',
+    action: 'Check that the folder exists, is writable and belongs to no other running Millrace.',
+  },
+  TOPIC_INVALID: {
+    status: 400,
+    title: 'Not a usable MQTT topic',
+    action:
+      'Use a base of up to four levels without + or #, for example container-manager/logs or device/logs.',
+  },
+  OPTION_INVALID: { status: 500, title: 'An option has a wrong value', action: 'Correct the option named.' },
+  ENGINE_UNREACHABLE: {
+    status: 503,
+    title: 'The Docker engine does not answer',
+    action: 'Start Docker, or set DOCKER_HOST. The agent keeps trying.',
+  },
+  BROKER_UNREACHABLE: {
+    status: 503,
+    title: 'The MQTT broker cannot be reached',
+    action: 'Check MQTT_BROKER, the network and the credentials. Sending resumes by itself.',
+  },
+  BROKER_REFUSED: {
+    status: 401,
+    title: 'The MQTT broker refused the connection',
+    action: 'Check MQTT_USERNAME and MQTT_PASSWORD, or the client certificate.',
+  },
+  CLOUD_UNREACHABLE: {
+    status: 503,
+    title: 'The cloud cannot be reached',
+    action: 'Check the address and the network. Sending resumes by itself.',
+  },
+  CLOUD_REFUSED: {
+    status: 401,
+    title: 'The cloud refused the device',
+    action: 'Check CLOUD_API_KEY or JOIN_KEY.',
+  },
+  UNAUTHORIZED: {
+    status: 401,
+    title: 'No valid credentials',
+    action: 'Send "Authorization: Bearer <token>" with a token that this server knows.',
+  },
+  FORBIDDEN: {
+    status: 403,
+    title: 'Not allowed',
+    action: 'Use credentials that cover this device or action.',
+  },
+  NOT_FOUND: { status: 404, title: 'Not found', action: 'Check the address.' },
+  PARAMETER_INVALID: {
+    status: 400,
+    title: 'A parameter has a wrong value',
+    action: 'Correct the parameter named.',
+  },
+  BODY_INVALID: {
+    status: 400,
+    title: 'The body cannot be read',
+    action: 'Send what the documentation shows.',
+  },
+  BODY_TOO_LARGE: { status: 413, title: 'The body is too large', action: 'Send it in smaller parts.' },
+  BOMB_REFUSED: {
+    status: 413,
+    title: 'The compressed body grows beyond reason',
+    action: 'Send ordinary log lines; what was read before the limit is kept.',
+  },
+  CONFLICT: { status: 409, title: 'It exists already', action: 'Use the existing one, or another name.' },
+  OVERLOADED: { status: 503, title: 'Too much is waiting to be stored', action: 'Try again in a moment.' },
+  STORE_FAILED: {
+    status: 503,
+    title: 'The log store failed',
+    action: 'Nothing was acknowledged; it is sent again.',
+  },
+  INTERNAL: { status: 500, title: 'Something went wrong here', action: 'See the server log.' },
+} as const satisfies Record<string, { status: number; title: string; action: string }>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+/** An RFC 9457 problem document, as our HTTP APIs answer it (`application/problem+json`). */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  code: ErrorCode;
+  detail: string;
+  action: string;
+}
+
+/** The one error class of Millrace: a code of the catalogue, what happened, and the cause if there is one. */
+export class MillraceError extends Error {
+  readonly code: ErrorCode;
+  readonly detail: string;
+
+  constructor(code: ErrorCode, detail: string, options?: { cause?: unknown }) {
+    super(`${code}: ${detail}. ${errorCatalogue[code].action}`, options);
+    this.name = 'MillraceError';
+    this.code = code;
+    this.detail = detail;
+  }
+
+  get status(): number {
+    return errorCatalogue[this.code].status;
+  }
+
+  get action(): string {
+    return errorCatalogue[this.code].action;
+  }
+
+  toProblem(): Problem {
+    const { status, title, action } = errorCatalogue[this.code];
+    return {
+      type: `urn:millrace:error:${this.code}`,
+      title,
+      status,
+      code: this.code,
+      detail: this.detail,
+      action,
+    };
+  }
+}
+
+/** Short text of anything thrown, for a log line. */
+export function errorText(error: unknown): string {
+  if (error instanceof Error) {
+    // Node's AggregateError of a refused connection has an empty message; its code says what happened.
+    return error.message || (error as NodeJS.ErrnoException).code || error.name;
+  }
+  return String(error);
+}

@@ -1,0 +1,66 @@
+/** The four severities, least severe first. The position is the number used in batch headers. */
+export const levels = ['debug', 'info', 'warn', 'error'] as const;
+
+export type Level = (typeof levels)[number];
+
+/** Count of lines per level, in the order of {@link levels}. */
+export type LevelCounts = [debug: number, info: number, warn: number, error: number];
+
+const rank: Record<Level, number> = { debug: 0, info: 1, warn: 2, error: 3 };
+
+/** 0 for debug … 3 for error. */
+export function levelRank(level: Level): number {
+  return rank[level];
+}
+
+export function isLevel(value: unknown): value is Level {
+  return typeof value === 'string' && Object.hasOwn(rank, value);
+}
+
+/** What a line's level is when nothing says otherwise: stderr is `error`, stdout `info`. */
+export function defaultLevel(isStdErr: boolean): Level {
+  return isStdErr ? 'error' : 'info';
+}
+
+const aliases: Record<string, Level> = {
+  trace: 'debug',
+  verbose: 'debug',
+  debug: 'debug',
+  info: 'info',
+  information: 'info',
+  notice: 'info',
+  log: 'info',
+  warn: 'warn',
+  warning: 'warn',
+  err: 'error',
+  error: 'error',
+  critical: 'error',
+  crit: 'error',
+  alert: 'error',
+  emerg: 'error',
+  fatal: 'error',
+  panic: 'error',
+};
+
+/** Maps the spellings that other loggers use (any case) onto a level; `undefined` when it is none of them. */
+export function parseLevel(value: unknown): Level | undefined {
+  if (typeof value !== 'string') return undefined;
+  const key = value.trim().toLowerCase();
+  return Object.hasOwn(aliases, key) ? aliases[key] : undefined;
+}
+
+/**
+ * Reads a level filter: `error`, a list `warn,error`, or `warn+` for that level and everything above it.
+ * Returns the levels chosen, or `undefined` when a part is no level.
+ */
+export function parseLevelFilter(value: string): Level[] | undefined {
+  const chosen = new Set<Level>();
+  for (const part of value.split(',')) {
+    const andAbove = part.endsWith('+');
+    const level = parseLevel(andAbove ? part.slice(0, -1) : part);
+    if (level === undefined) return undefined;
+    if (andAbove) for (const other of levels) if (rank[other] >= rank[level]) chosen.add(other);
+    chosen.add(level);
+  }
+  return levels.filter((level) => chosen.has(level));
+}
