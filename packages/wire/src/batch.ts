@@ -148,8 +148,8 @@ export class BatchDecoder {
 
   #keep(bytes: Uint8Array, parts: BatchPart[]): void {
     if (bytes.length === 0) return;
-    // The caller may reuse its chunk, so what we hold on to is a copy.
-    this.#carry.push(bytes.slice());
+    // The caller may reuse its chunk, so what we hold on to is a copy. (`slice` of a Buffer would be a view.)
+    this.#carry.push(new Uint8Array(bytes));
     this.#carryBytes += bytes.length;
     if (this.#carryBytes > this.#maxLineBytes) {
       const line = concat(this.#carry);
@@ -180,12 +180,14 @@ export class BatchDecoder {
     while (position < region.length) {
       const end = region.indexOf(newline, position);
       const length = end - position;
-      if (isBlank(region, position, end)) {
-        flush(position);
-        start = end + 1;
-      } else if (length > this.#maxLineBytes) {
+      // Length first: how a line is judged must not depend on where the stream was cut, and one that grows past
+      // the limit between two chunks is judged before its end is seen.
+      if (length > this.#maxLineBytes) {
         flush(position);
         this.#oversized(region.subarray(position, end), parts);
+        start = end + 1;
+      } else if (isBlank(region, position, end)) {
+        flush(position);
         start = end + 1;
       } else if (startsWith(region, position, headerStartBytes)) {
         const header = parseHeader(new TextDecoder().decode(region.subarray(position, end)));

@@ -36,13 +36,21 @@ export function readSettings<S extends Settings>(
     const parsed = setting.schema.safeParse(text === '' ? undefined : text);
     if (parsed.success) values[key] = parsed.data;
     else {
-      const reason = parsed.error.issues.map((issue) => issue.message).join('; ');
-      const shown = setting.secret ? '' : `="${text ?? ''}"`;
+      let reason = parsed.error.issues.map((issue) => issue.message).join('; ');
+      // A schema's own message may repeat what it was given.
+      if (setting.secret && text) reason = reason.replaceAll(text, '***');
+      const shown = setting.secret ? '' : `="${showable(text ?? '')}"`;
       wrong.push(`${setting.env}${shown}: ${reason}`);
     }
   }
   if (wrong.length > 0) throw new MillraceError('CONFIG_INVALID', wrong.join(' | '));
   return values as SettingValues<S>;
+}
+
+/** A value as an error may repeat it: one short line, and without the credentials that a URL may hold. */
+function showable(text: string): string {
+  const line = text.replace(/\/\/.*@/gs, '//***@').replace(/\p{Cc}+/gu, ' ');
+  return line.length > 200 ? `${line.slice(0, 200)}…` : line;
 }
 
 /** One row per setting, for `--help` and the documentation. */

@@ -84,6 +84,26 @@ export const errorCatalogue = {
     title: 'The log store failed',
     action: 'Nothing was acknowledged; it is sent again.',
   },
+  SERVER_UNREACHABLE: {
+    status: 503,
+    title: 'The Millrace server does not answer',
+    action: 'Start it with "npm start", or give its address with --url or MILLRACE_URL.',
+  },
+  TOKEN_UNUSABLE: {
+    status: 401,
+    title: 'The token is missing or not accepted',
+    action: 'Set MILLRACE_TOKEN, or run this where "npm start" runs, with the same DATA_DIR.',
+  },
+  STOP_TIMED_OUT: {
+    status: 500,
+    title: 'It did not stop in time',
+    action: 'Nothing that was acknowledged is lost; what was on its way is sent again after the next start.',
+  },
+  STORE_TOO_NEW: {
+    status: 500,
+    title: 'The log store was made by a newer program',
+    action: 'Install that version of Millrace or a later one, or use another data folder.',
+  },
   INTERNAL: { status: 500, title: 'Something went wrong here', action: 'See the server log.' },
 } as const satisfies Record<string, { status: number; title: string; action: string }>;
 

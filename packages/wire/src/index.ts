@@ -5,4 +5,5 @@ export * from './levels.ts';
 export * from './limits.ts';
 export * from './message.ts';
 export * from './text.ts';
+export * from './time.ts';
 export * from './topics.ts';

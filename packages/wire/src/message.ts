@@ -1,6 +1,7 @@
 import { defaultLevel, isLevel, type Level, parseLevel } from './levels.ts';
 import { limits } from './limits.ts';
 import { truncateUtf8, utf8Length } from './text.ts';
+import { maxTimeMs } from './time.ts';
 
 /** Where a line came from: a container, the device's operating system, or the agent itself. */
 export const sourceTypes = ['container', 'system', 'manager'] as const;
@@ -84,7 +85,7 @@ export function completeMessage(line: Partial<LogMessage>, journal?: string, seq
 export function encodeLine(line: LogInput): string {
   const isStdErr = line.isStdErr ?? false;
   const out: Record<string, unknown> = {
-    timestamp: line.timestamp ?? Date.now(),
+    timestamp: isTime(line.timestamp) ? Math.floor(line.timestamp) : Date.now(),
     message: truncateUtf8(line.message.toWellFormed(), limits.maxMessageBytes),
   };
   if (line.level !== undefined && line.level !== defaultLevel(isStdErr)) out.level = line.level;
@@ -113,8 +114,9 @@ function fit(out: Record<string, unknown>): string {
     text = JSON.stringify(out);
   }
   // Three bytes is the most that one UTF-16 unit takes, so most lines need no exact count.
-  if (text.length * 3 <= limits.maxEncodedLineBytes) return text.toWellFormed();
-  if (utf8Length(text) <= limits.maxEncodedLineBytes) return text.toWellFormed();
+  if (text.length * 3 <= limits.maxEncodedLineBytes || utf8Length(text) <= limits.maxEncodedLineBytes) {
+    return mendSurrogates(text);
+  }
   if (out.fields !== undefined) {
     delete out.fields;
     return fit(out);
@@ -126,7 +128,19 @@ function fit(out: Record<string, unknown>): string {
   }
   const source = out.source as LogSource | undefined;
   if (source) source.name = truncateUtf8(source.name, 512);
-  return JSON.stringify(out).toWellFormed();
+  return mendSurrogates(JSON.stringify(out));
+}
+
+/**
+ * JSON.stringify writes a lone surrogate as an escape, which JSON.parse reads and other parsers refuse. In its
+ * place goes U+FFFD, as it would in UTF-8. Other escapes are stepped over, so that `\\ud800` (a backslash and
+ * some letters) stays.
+ */
+function mendSurrogates(json: string): string {
+  if (!json.includes('\\ud')) return json;
+  return json.replace(/\\(?:(ud[89a-f][0-9a-f]{2})|.)/g, (found, surrogate) =>
+    surrogate ? '\ufffd' : found,
+  );
 }
 
 /**
@@ -140,8 +154,8 @@ function fit(out: Record<string, unknown>): string {
  */
 export function normaliseMessage(value: unknown, receivedMs: number): LogMessage {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    const text = typeof value === 'string' ? value : JSON.stringify(value);
-    return completeMessage({ message: clean(text ?? ''), timestamp: receivedMs });
+    const text = typeof value === 'string' ? value : jsonOf(value);
+    return completeMessage({ message: clean(text), timestamp: receivedMs });
   }
   const line = value as Record<string, unknown>;
   const isStdErr = line.isStdErr === true || line.stream === 'stderr';
@@ -163,7 +177,7 @@ export function normaliseMessage(value: unknown, receivedMs: number): LogMessage
     appId: Number.isSafeInteger(line.appId) ? (line.appId as number) : textOf(line.appId),
     seq: Number.isSafeInteger(line.seq) && (line.seq as number) > 0 ? (line.seq as number) : undefined,
     fields:
-      typeof fields === 'object' && fields !== null && !Array.isArray(fields)
+      typeof fields === 'object' && fields !== null && !Array.isArray(fields) && canEncode(fields)
         ? (fields as Record<string, unknown>)
         : undefined,
   });
@@ -183,9 +197,23 @@ function messageOf(line: Record<string, unknown>): string {
   for (const key of ['message', 'msg', 'log', 'text']) {
     const value = line[key];
     if (typeof value === 'string') return value;
-    if (value !== undefined && value !== null) return JSON.stringify(value);
+    if (value !== undefined && value !== null) return jsonOf(value);
   }
-  return JSON.stringify(line);
+  return jsonOf(line);
+}
+
+/** JSON.parse reads any depth, JSON.stringify does not: a stranger's value may be one that only the first can walk. */
+function canEncode(value: unknown): boolean {
+  try {
+    JSON.stringify(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function jsonOf(value: unknown): string {
+  return canEncode(value) ? (JSON.stringify(value) ?? '') : '[a value nested too deeply to show]';
 }
 
 function sourceOf(value: unknown): LogSource | undefined {
@@ -195,8 +223,9 @@ function sourceOf(value: unknown): LogSource | undefined {
   return known ? { type: known, name: textOf(name) ?? known } : undefined;
 }
 
-// What DateTime64(3) of the store and `Date` both hold: 1970 to 2283, exclusive.
-const maxTimeMs = 9_877_000_000_000;
+function isTime(value: number | undefined): value is number {
+  return value !== undefined && value >= 0 && value < maxTimeMs;
+}
 
 function timeOf(value: unknown, receivedMs: number): number {
   let ms = typeof value === 'number' ? value : Number.NaN;

@@ -20,7 +20,7 @@ export function utf8Length(text: string): number {
 
 /**
  * Cuts `text` to at most `maxBytes` of UTF-8, the mark included, and never inside a character. The mark says
- * how many bytes went. Returns the text unchanged when it fits.
+ * how many bytes went (it is left out where `maxBytes` has no room for it). Returns the text unchanged when it fits.
  */
 export function truncateUtf8(text: string, maxBytes: number): string {
   // Three bytes is the most that one UTF-16 unit can take: most lines are cleared by this alone.
@@ -29,7 +29,9 @@ export function truncateUtf8(text: string, maxBytes: number): string {
   if (total <= maxBytes) return text;
   // The mark's own length depends on the number in it; reserve for the longest that can occur.
   const reserved = `… [truncated ${total} bytes]`.length + 2;
-  const room = new Uint8Array(Math.max(0, maxBytes - reserved));
+  const hasMark = reserved <= maxBytes;
+  const room = new Uint8Array(Math.max(0, hasMark ? maxBytes - reserved : maxBytes));
   const { read, written } = encoder.encodeInto(text, room);
+  if (!hasMark) return text.slice(0, read);
   return `${text.slice(0, read)}… [truncated ${total - written} bytes]`;
 }

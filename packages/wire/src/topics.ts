@@ -44,7 +44,7 @@ export function topicLayout(base: string, uuid: string): TopicLayout {
   const resolved = device.replaceAll('{uuid}', topicLevel(uuid));
   const levels = resolved.split('/');
   const appended = isDevice ? 1 : 4;
-  if (levels.some((level) => level === '') || /[+#]/.test(resolved) || resolved.includes('\0')) {
+  if (levels.some((level) => level === '') || /[+#\p{Cc}\p{Cs}]/u.test(resolved)) {
     throw new MillraceError('TOPIC_INVALID', `"${base}" is not a topic to publish under`);
   }
   if (levels.length - 1 + appended > limits.maxTopicSlashes) {
