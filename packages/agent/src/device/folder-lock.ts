@@ -1,0 +1,59 @@
+import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { connect, createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { MillraceError } from '@millrace/wire';
+
+/**
+ * Keeps a second agent out of a data folder: two writers would spoil the journal. The lock is a Unix socket that
+ * the process listens on, since the kernel lets go of it however the process ends; one that nobody answers on
+ * was left by a crash.
+ *
+ * @throws MillraceError `DATA_DIR_UNUSABLE` when another process holds it
+ */
+export async function lockFolder(dir: string): Promise<AsyncDisposable> {
+  const path = socketPath(dir);
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      const server = await listen(path);
+      // It shall not keep a process alive that has nothing else to do.
+      server.unref();
+      return { [Symbol.asyncDispose]: () => new Promise((done) => server.close(() => done())) };
+    } catch (cause) {
+      const { code } = cause as NodeJS.ErrnoException;
+      if (code !== 'EADDRINUSE') {
+        throw new MillraceError('DATA_DIR_UNUSABLE', `${dir} cannot be locked (${code})`, { cause });
+      }
+      if (await answers(path)) break;
+      rmSync(path, { force: true });
+    }
+  }
+  throw new MillraceError('DATA_DIR_UNUSABLE', `${dir} is used by another running agent`);
+}
+
+function socketPath(dir: string): string {
+  const path = join(resolve(dir), 'agent.lock');
+  // The kernel's limit for a socket's path is 108 bytes.
+  if (Buffer.byteLength(path) < 100) return path;
+  return join(tmpdir(), `millrace-${createHash('sha256').update(path).digest('hex').slice(0, 32)}.lock`);
+}
+
+function listen(path: string): Promise<Server> {
+  return new Promise((done, failed) => {
+    const server = createServer((socket) => socket.destroy());
+    server.once('error', failed);
+    server.listen(path, () => done(server));
+  });
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((done) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      done(true);
+    });
+    socket.once('error', () => done(false));
+  });
+}

@@ -1,0 +1,74 @@
+import { type Level, type LevelCounts, levelRank, limits } from '@millrace/wire';
+import type { Json, SourcePosition } from '../logging/types.ts';
+import { maxHeaderJsonBytes, noLevels } from './member.ts';
+
+// Room for the batch's header line and for the rest of a member's header JSON.
+const maxLineBytes = limits.maxBatchBytes - 256;
+const maxPositionBytes = maxHeaderJsonBytes - 16 * 1024;
+
+/** Lines on their way into one batch, and the source positions after the last of them. */
+export class BatchBuilder {
+  readonly first: number;
+  count = 0;
+  levels: LevelCounts = noLevels();
+  readonly positions = new Map<string, Json>();
+  #bytes = Buffer.allocUnsafe(8 * 1024);
+  #length = 0;
+  #positionBytes = 0;
+
+  constructor(first: number) {
+    this.first = first;
+  }
+
+  /** True when a line of `text` with this position no longer fits. */
+  isFullFor(text: string, position: SourcePosition | undefined): boolean {
+    if (this.count === 0 && this.positions.size === 0) return false;
+    if (this.count >= limits.maxBatchLines) return true;
+    if (this.#positionBytes + positionCost(position) > maxPositionBytes) return true;
+    const bytes = this.#length + text.length + 1;
+    // Only near the limit is it worth counting the bytes exactly: a UTF-16 unit takes up to three.
+    return (
+      bytes + 2 * text.length > maxLineBytes && this.#length + Buffer.byteLength(text) + 1 > maxLineBytes
+    );
+  }
+
+  /** Adds an encoded line (no newline). */
+  add(text: string, level: Level): void {
+    this.#reserve(text.length * 3 + 1);
+    this.#length += this.#bytes.write(text, this.#length, 'utf8');
+    this.#bytes[this.#length++] = 10;
+    this.levels[levelRank(level)] = (this.levels[levelRank(level)] ?? 0) + 1;
+    this.count++;
+  }
+
+  move(position: SourcePosition): void {
+    if (!this.positions.has(position.key)) this.#positionBytes += positionCost(position);
+    this.positions.set(position.key, position.value);
+  }
+
+  get byteLength(): number {
+    return this.#length;
+  }
+
+  get isEmpty(): boolean {
+    return this.count === 0 && this.positions.size === 0;
+  }
+
+  /** The lines so far, each ended by a newline. A copy of the exact size. */
+  lines(): Buffer {
+    return Buffer.from(this.#bytes.subarray(0, this.#length));
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#length + bytes <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#length + bytes));
+    this.#bytes.copy(grown, 0, 0, this.#length);
+    this.#bytes = grown;
+  }
+}
+
+// A position's JSON is a small object; 220 bytes covers a container with both streams seen.
+function positionCost(position: SourcePosition | undefined): number {
+  if (!position) return 0;
+  return position.key.length + (typeof position.value === 'object' ? 220 : 40);
+}

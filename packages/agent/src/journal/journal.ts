@@ -1,0 +1,376 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import { defaultLevel, encodeLine, type Level, type LogInput } from '@millrace/wire';
+import type { Logger } from 'pino';
+import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
+import { BatchBuilder } from './batch-builder.ts';
+import { CursorTable } from './cursor-table.ts';
+import type { JournalDisk } from './disk.ts';
+import { GroupCommit, type SealedBatch } from './group-commit.ts';
+import { encodeMember, type MemberHeader } from './member.ts';
+import { RecentBatches } from './recent-batches.ts';
+import { type Recovered, recover } from './recovery.ts';
+import { lastSeq, linePosition, type Segment } from './segment.ts';
+import { type SegmentState, SegmentWriter } from './segment-writer.ts';
+import { StoredBatch } from './stored-batch.ts';
+import { SyncBudget } from './sync-budget.ts';
+
+export interface JournalOptions {
+  /** Where segments lie; without one the journal lives in memory and forgets with the process. */
+  disk?: JournalDisk;
+  /** A segment is closed when it is larger. Default 5 MB. */
+  maxFileBytes?: number;
+  /** Most bytes of all segments together; the oldest is dropped to keep it. Default 200 MB. */
+  maxBytes?: number;
+  /** Segments older than this are dropped. Default 30 days. */
+  maxAgeMs?: number;
+  /** Lines and age of what is kept in memory. Defaults 1000 lines, 1 h. */
+  recentLines?: number;
+  recentAgeMs?: number;
+  /** Mean time between syncs in the long run. Default 1000 ms. */
+  syncIntervalMs?: number;
+  log?: Logger;
+}
+
+export interface JournalStats {
+  journal: string;
+  /** Lines appended since the start of this process. */
+  lines: number;
+  segments: number;
+  diskBytes: number;
+  /** Bytes written to disk by this process. */
+  writtenBytes: number;
+  syncs: number;
+}
+
+/** Called with every line as it is appended, before it is durable. */
+export type LineListener = (text: string, journal: string, seq: number) => void;
+
+const minSyncSpacingMs = 25;
+const maxSyncCredits = 1000;
+const nothing = Buffer.alloc(0);
+const maxRecentBytes = 4 * 1024 * 1024;
+const cursorSaveMs = 5000;
+const closeTimeoutMs = 2000;
+
+/**
+ * The durable log of a device: every line is appended once and gets its seq; every backend reads from it with a
+ * cursor of its own. The way of a line:
+ *
+ *   append → builder ──seal──► sealed ──write+sync──► durable → cursors
+ *                      (visible to local queries all along)
+ *
+ * Nothing is shown to a cursor before it is durable. A line that left the device but was lost from its disk by
+ * a power cut would have its seq given to another line, which the cloud would take for a duplicate.
+ *
+ * Single writer: one process per folder, which the agent guards with a lock.
+ */
+export class Journal implements PositionStore, AsyncDisposable {
+  readonly created: number;
+  readonly #log: Logger | undefined;
+  readonly #disk: JournalDisk | undefined;
+  readonly #writer: SegmentWriter | undefined;
+  readonly #commits: GroupCommit;
+  readonly #journal: string;
+  readonly #epoch: number;
+  readonly #recent: RecentBatches;
+  /** Positions as saved: those of written batches, and what recovery found. */
+  readonly #positions: Map<string, Json>;
+  readonly #cursors: CursorTable;
+  readonly #listeners = new Set<LineListener>();
+  readonly #waiters = new Set<() => void>();
+  readonly #closing = new AbortController();
+  #cursorsChanged = false;
+  #builder: BatchBuilder;
+  #nextSeq: number;
+  #cursorTimer: NodeJS.Timeout | undefined;
+  #lines = 0;
+
+  constructor(options: JournalOptions = {}) {
+    this.#log = options.log;
+    this.#disk = options.disk;
+    const found: Recovered | undefined = options.disk && recover(options.disk);
+    const now = Date.now();
+    this.#journal = found?.current?.journal ?? newJournalId();
+    this.created = found?.current?.created ?? now;
+    this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
+    this.#nextSeq = found?.current?.nextSeq ?? 1;
+    this.#positions = found?.positions ?? new Map();
+    this.#cursors = new CursorTable(found, { epoch: this.#epoch, journal: this.#journal });
+    this.#builder = new BatchBuilder(this.#nextSeq);
+    this.#recent = new RecentBatches(
+      {
+        maxLines: options.recentLines ?? 1000,
+        maxAgeMs: options.recentAgeMs ?? 3_600_000,
+        maxBytes: maxRecentBytes,
+      },
+      linePosition(this.#epoch, this.#nextSeq - 1),
+    );
+    if (options.disk && found) {
+      this.#writer = new SegmentWriter({
+        disk: options.disk,
+        found,
+        maxFileBytes: options.maxFileBytes ?? 5 * 1024 * 1024,
+        maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
+        maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
+        log: options.log,
+      });
+      if (found.truncatedBytes > 0 || found.removed.length > 0) {
+        this.#log?.warn(
+          { truncatedBytes: found.truncatedBytes, removed: found.removed },
+          'journal: cut a torn end off; its lines are read again from their sources',
+        );
+      }
+    }
+    const syncIntervalMs = options.syncIntervalMs ?? 1000;
+    this.#commits = new GroupCommit({
+      writer: this.#writer,
+      budget: new SyncBudget(
+        {
+          intervalMs: syncIntervalMs,
+          minSpacingMs: Math.min(minSyncSpacingMs, syncIntervalMs),
+          maxCredits: maxSyncCredits,
+        },
+        performance.now(),
+      ),
+      seal: () => this.#seal(),
+      openBytes: () => this.#builder.byteLength,
+      hasOpen: () => !this.#builder.isEmpty,
+      stateBefore: (nextSeq) => this.#stateBefore(nextSeq),
+      committed: (batches) => this.#committed(batches),
+      log: options.log,
+    });
+  }
+
+  get id(): string {
+    return this.#journal;
+  }
+
+  /**
+   * Adds a line at the end and returns its seq. The source's position after it is saved in the same write. Await
+   * {@link ready} before going on when it returns a promise.
+   */
+  append(line: LogInput, position?: SourcePosition): number {
+    const level = line.level ?? defaultLevel(line.isStdErr ?? false);
+    return this.appendEncoded(encodeLine(line), level, position);
+  }
+
+  /** As {@link append}, for a line already encoded by wire's `encodeLine`. */
+  appendEncoded(text: string, level: Level, position?: SourcePosition): number {
+    if (this.#builder.isFullFor(text, position)) this.#seal();
+    const seq = this.#nextSeq++;
+    this.#builder.add(text, level);
+    if (position) this.#builder.move(position);
+    this.#lines++;
+    for (const listener of this.#listeners) listener(text, this.#journal, seq);
+    this.#commits.schedule(level === 'error');
+    return seq;
+  }
+
+  /** Forgets a source that is gone for good. */
+  forget(key: string): void {
+    const position = { key, value: null };
+    if (this.#builder.isFullFor('', position)) this.#seal();
+    this.#builder.move(position);
+    this.#commits.schedule(false);
+  }
+
+  /** A promise when so much waits for the disk that sources should pause; it resolves when there is room. */
+  ready(): Promise<void> | undefined {
+    return this.#commits.ready();
+  }
+
+  position(key: string): Json | undefined {
+    return this.#positions.get(key);
+  }
+
+  positions(prefix: string): ReadonlyMap<string, Json> {
+    return new Map([...this.#positions].filter(([key]) => key.startsWith(prefix)));
+  }
+
+  /**
+   * The reader named `name`. It goes on where its far end had confirmed; a new one starts with the oldest line
+   * kept. One per name.
+   */
+  cursor(name: string): Feed {
+    return this.#cursors.get(name, () => ({
+      oldest: () => this.#segments()[0]?.first ?? this.#recent.all()[0]?.first ?? this.#recent.durable + 1,
+      durable: () => this.#recent.durable,
+      newest: () => linePosition(this.#epoch, this.#nextSeq - 1),
+      recentAfter: (position) => this.#recent.after(position),
+      segments: () => this.#segments(),
+      disk: this.#disk,
+      positionOf: (journal, seq) => this.#cursors.positionOf(journal, seq),
+      wait: (signal) => this.#wait(signal),
+      closed: this.#closing.signal,
+      acked: () => this.#cursorMoved(),
+      lost: (count, first, last, reason) => this.#recordLoss(name, count, first, last, reason),
+    }));
+  }
+
+  /** Calls `listener` with every line from now on. Returns the way to stop. */
+  watch(listener: LineListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** How many listen at this moment. */
+  get watchers(): number {
+    return this.#listeners.size;
+  }
+
+  /** What is in memory, oldest first, the lines that are not sealed yet as a last batch. */
+  recent(): StoredBatch[] {
+    const open = this.#builder;
+    const batches = [...this.#recent.all()];
+    if (open.count > 0) {
+      const header = this.#batchHeader(open);
+      batches.push(new StoredBatch({ header, epoch: this.#epoch, lines: open.lines() }));
+    }
+    return batches;
+  }
+
+  /** Segments on disk, oldest first, and the disk to read them from. */
+  stored(): { segments: readonly Segment[]; disk: JournalDisk | undefined } {
+    return { segments: this.#segments(), disk: this.#disk };
+  }
+
+  stats(): JournalStats {
+    const segments = this.#segments();
+    return {
+      journal: this.#journal,
+      lines: this.#lines,
+      segments: segments.length,
+      diskBytes: segments.reduce((sum, segment) => sum + segment.bytes, 0),
+      writtenBytes: this.#writer?.writtenBytes ?? 0,
+      syncs: this.#commits.syncs,
+    };
+  }
+
+  /** Resolves when every line appended before the call is durable. */
+  async flush(): Promise<void> {
+    const target = linePosition(this.#epoch, this.#nextSeq - 1);
+    const open = () => this.#recent.durable < target || !this.#builder.isEmpty;
+    while (open() && !this.#closing.signal.aborted) await this.#commits.write();
+  }
+
+  /** Writes what is held, and the cursors; gives up after two seconds when the disk does not take it. */
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    await Promise.race([this.#saveAll(), pause(closeTimeoutMs, undefined, { ref: false })]);
+    await this.abandon();
+  }
+
+  /** Lets go without writing anything more, as if the process had ended here. */
+  async abandon(): Promise<void> {
+    this.#closing.abort();
+    clearTimeout(this.#cursorTimer);
+    this.#wake();
+    await this.#commits.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #saveAll(): Promise<void> {
+    await this.flush();
+    if (this.#cursorsChanged) await this.#commits.write();
+  }
+
+  #segments(): readonly Segment[] {
+    return this.#writer?.segments ?? [];
+  }
+
+  #batchHeader(builder: BatchBuilder): StoredBatch['header'] {
+    const { first, count, levels } = builder;
+    return { journal: this.#journal, first, count, levels: [...levels], sealed: Date.now() };
+  }
+
+  /** Ends the open batch; also without lines when positions or cursors must be saved. */
+  #seal(): void {
+    const builder = this.#builder;
+    if (builder.isEmpty && !this.#cursorsChanged) return;
+    const header: MemberHeader = { ...this.#batchHeader(builder), created: this.created };
+    if (builder.positions.size > 0) header.positions = Object.fromEntries(builder.positions);
+    if (this.#cursorsChanged) header.cursors = this.#cursors.state();
+    this.#cursorsChanged = false;
+    clearTimeout(this.#cursorTimer);
+    this.#cursorTimer = undefined;
+    const lines = builder.lines();
+    const member = this.#writer ? encodeMember(header, lines) : nothing;
+    this.#commits.add({ header, member, lineBytes: lines.length });
+    if (builder.count > 0) this.#recent.push(new StoredBatch({ header, epoch: this.#epoch, lines }));
+    this.#builder = new BatchBuilder(this.#nextSeq);
+  }
+
+  #committed(batches: readonly SealedBatch[]): void {
+    for (const { header } of batches) {
+      for (const [key, value] of Object.entries(header.positions ?? {})) {
+        if (value === null) this.#positions.delete(key);
+        else this.#positions.set(key, value);
+      }
+      this.#recent.durable = linePosition(this.#epoch, lastSeq(header));
+    }
+    this.#recent.evict(Date.now());
+    this.#wake();
+  }
+
+  #stateBefore(nextSeq: number): SegmentState {
+    return {
+      journal: this.#journal,
+      created: this.created,
+      epoch: this.#epoch,
+      nextSeq,
+      positions: this.#positions,
+      cursors: this.#cursors.state(),
+    };
+  }
+
+  #wait(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        this.#waiters.delete(done);
+        signal?.removeEventListener('abort', done);
+        resolve();
+      };
+      this.#waiters.add(done);
+      signal?.addEventListener('abort', done);
+      if (signal?.aborted || this.#closing.signal.aborted) done();
+    });
+  }
+
+  #wake(): void {
+    for (const waiter of [...this.#waiters]) waiter();
+  }
+
+  /** Cursors are saved with the next batch; after a while without one, on their own and without a sync. */
+  #cursorMoved(): void {
+    this.#cursorsChanged = true;
+    if (this.#cursorTimer || this.#closing.signal.aborted) return;
+    this.#cursorTimer = setTimeout(() => {
+      this.#cursorTimer = undefined;
+      if (this.#cursorsChanged && !this.#closing.signal.aborted) void this.#commits.write();
+    }, cursorSaveMs);
+    this.#cursorTimer.unref();
+  }
+
+  #recordLoss(name: string, count: number, first: number, last: number, reason: string): void {
+    const range = first === last ? `seq ${first}` : `seq ${first}–${last}`;
+    this.append({
+      message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (before ${name} had sent them)`,
+      timestamp: Date.now(),
+      level: 'warn',
+      source: { type: 'manager', name: 'journal' },
+      fields: { lost: count, first, last, reason, backend: name },
+    });
+  }
+}
+
+// 13 random bytes in base 36: 20 characters of [0-9a-z].
+function newJournalId(): string {
+  return BigInt(`0x${randomBytes(13).toString('hex')}`)
+    .toString(36)
+    .padStart(20, '0')
+    .slice(-20);
+}

@@ -1,0 +1,69 @@
+import type { StoredBatch } from './stored-batch.ts';
+
+export interface RecentLimits {
+  maxLines: number;
+  maxBytes: number;
+  maxAgeMs: number;
+}
+
+/**
+ * The newest batches, kept in memory for readers at the journal's end and for local queries. Batches that are
+ * not durable yet are never evicted, since they exist nowhere else.
+ */
+export class RecentBatches {
+  readonly #limits: RecentLimits;
+  #batches: StoredBatch[] = [];
+  #lines = 0;
+  #bytes = 0;
+  /** Position of the last durable line. */
+  durable: number;
+
+  constructor(limits: RecentLimits, durable: number) {
+    this.#limits = limits;
+    this.durable = durable;
+  }
+
+  push(batch: StoredBatch): void {
+    this.#batches.push(batch);
+    this.#lines += batch.header.count;
+    this.#bytes += batch.lines.length;
+  }
+
+  /** Drops what exceeds the limits, oldest first. `nowMs` by the wall clock, as `sealed` is. */
+  evict(nowMs: number): void {
+    const { maxLines, maxBytes, maxAgeMs } = this.#limits;
+    let drop = 0;
+    for (const batch of this.#batches) {
+      if (batch.last > this.durable) break;
+      const over =
+        this.#lines - batch.header.count >= maxLines ||
+        this.#bytes > maxBytes ||
+        nowMs - batch.header.sealed > maxAgeMs;
+      if (!over) break;
+      this.#lines -= batch.header.count;
+      this.#bytes -= batch.lines.length;
+      drop++;
+    }
+    if (drop > 0) this.#batches = this.#batches.slice(drop);
+  }
+
+  /** The first durable batch that ends behind `position`, if this memory reaches back that far. */
+  after(position: number): StoredBatch | undefined {
+    const oldest = this.#batches[0];
+    if (!oldest || position >= this.durable || position < oldest.first - 1) return undefined;
+    let low = 0;
+    let high = this.#batches.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#batches[middle] as StoredBatch).last > position) high = middle;
+      else low = middle + 1;
+    }
+    const batch = this.#batches[low];
+    return batch && batch.last <= this.durable ? batch : undefined;
+  }
+
+  /** All that is held, oldest first. */
+  all(): readonly StoredBatch[] {
+    return this.#batches;
+  }
+}

@@ -1,0 +1,159 @@
+import type { Json } from '../logging/types.ts';
+import type { JournalDisk } from './disk.ts';
+import { type FoundMember, memberAt, memberContent, walkMembers } from './member.ts';
+import { lastSeq, linePosition, type Segment } from './segment.ts';
+
+/** What recovery found in a journal's folder. */
+export interface Recovered {
+  segments: Segment[];
+  /** The journal to go on with, or `undefined` when a new one must be started. */
+  current: { journal: string; created: number; epoch: number; nextSeq: number } | undefined;
+  /** Epoch number for a journal that is started now. */
+  nextEpoch: number;
+  nextSegmentNumber: number;
+  positions: Map<string, Json>;
+  /** Line position through which each backend's far end has confirmed. */
+  cursors: Map<string, number>;
+  /** Bytes of a torn or damaged tail that were cut off. */
+  truncatedBytes: number;
+  /** Files that held nothing readable and were removed. */
+  removed: string[];
+}
+
+const namePattern = /^(\d{10})\.log\.gz$/;
+// A first member's header lies within this many bytes.
+const headBytes = 128 * 1024;
+
+export function segmentName(number: number): string {
+  return `${String(number).padStart(10, '0')}.log.gz`;
+}
+
+/**
+ * Reads the state of a journal back. Of all but the newest segment only the first header is read. The newest is
+ * walked and checked whole: a tail that is torn or damaged was never confirmed as durable, so nothing of it was
+ * sent, and the sources read those lines again: it is cut off. Damage further in is left for readers to count.
+ *
+ * After a cut the caller must start a new journal id: should the cut bytes have been durable after all (a card
+ * that lies about syncing), their seqs must not be given to other lines.
+ */
+export function recover(disk: JournalDisk): Recovered {
+  const found: Recovered = {
+    segments: [],
+    current: undefined,
+    nextEpoch: 0,
+    nextSegmentNumber: 1,
+    positions: new Map(),
+    cursors: new Map(),
+    truncatedBytes: 0,
+    removed: [],
+  };
+  const names = disk
+    .list()
+    .filter((name) => namePattern.test(name))
+    .sort();
+  const newest = names.at(-1);
+  if (newest) found.nextSegmentNumber = Number(namePattern.exec(newest)?.[1]) + 1;
+  const tail = readTail(disk, names, found);
+  readHeads(disk, names, tail, found);
+  restore(tail, found);
+  return found;
+}
+
+interface Tail {
+  /** Members of the newest readable segment, preceded by older segments' when its snapshot is incomplete. */
+  members: FoundMember[];
+  cut: boolean;
+}
+
+/** Walks segments from the newest back until one holds a whole snapshot. Cuts the newest one's tail. */
+function readTail(disk: JournalDisk, names: string[], found: Recovered): Tail {
+  let members: FoundMember[] = [];
+  let newestName: string | undefined;
+  let cut = false;
+  for (const name of [...names].reverse()) {
+    const bytes = disk.readAll(name);
+    let walked = walkMembers(bytes).members;
+    if (newestName === undefined) {
+      while (walked.length > 0 && !memberContent((walked.at(-1) as FoundMember).bytes)) {
+        walked = walked.slice(0, -1);
+      }
+      const last = walked.at(-1);
+      const end = last ? last.offset + last.bytes.length : 0;
+      if (end < bytes.length) {
+        cut = true;
+        found.truncatedBytes += bytes.length - end;
+      }
+      if (end === 0) {
+        disk.remove(name);
+        found.removed.push(name);
+        continue;
+      }
+      if (end < bytes.length) disk.truncate(name, end);
+      newestName = name;
+    }
+    members = [...walked, ...members];
+    if (walked.some((member) => member.header.snapshot === 'last')) break;
+  }
+  return { members, cut };
+}
+
+/** Builds the list of segments from their first headers. */
+function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recovered): void {
+  let epoch = -1;
+  let journal: string | undefined;
+  for (const name of names) {
+    if (found.removed.includes(name)) continue;
+    const head = disk.read(name, 0, headBytes);
+    const first = walkMembers(head).members[0] ?? firstHeader(head);
+    // Without one readable header its lines cannot be placed; readers see the gap in the seqs.
+    if (!first) continue;
+    if (first.header.journal !== journal) epoch++;
+    journal = first.header.journal;
+    found.segments.push({
+      name,
+      number: Number(namePattern.exec(name)?.[1]),
+      bytes: disk.size(name),
+      epoch,
+      journal,
+      first: linePosition(epoch, first.header.first),
+      last: 0,
+      openedMs: first.header.sealed,
+    });
+  }
+  found.segments.forEach((segment, i) => {
+    const next = found.segments[i + 1];
+    if (next?.epoch === segment.epoch) segment.last = next.first - 1;
+    else {
+      const end = walkMembers(disk.readAll(segment.name)).members.at(-1);
+      segment.last = end ? linePosition(segment.epoch, lastSeq(end.header)) : segment.first - 1;
+    }
+  });
+  found.nextEpoch = epoch + 1;
+  const newest = found.segments.at(-1);
+  const last = tail.members.at(-1);
+  if (newest && last && !tail.cut) {
+    const { journal: id, created } = last.header;
+    found.current = { journal: id, created, epoch: newest.epoch, nextSeq: lastSeq(last.header) + 1 };
+  }
+}
+
+function firstHeader(head: Buffer): FoundMember | undefined {
+  const found = memberAt(head, 0);
+  return found === 'short' ? undefined : found;
+}
+
+/** Plays the members' position and cursor changes in order. */
+function restore(tail: Tail, found: Recovered): void {
+  const epochs = new Map(found.segments.map((segment) => [segment.journal, segment.epoch]));
+  for (const { header } of tail.members) {
+    for (const [key, value] of Object.entries(header.positions ?? {})) {
+      if (value === null) found.positions.delete(key);
+      else found.positions.set(key, value);
+    }
+    for (const [name, through] of Object.entries(header.cursors ?? {})) {
+      const epoch = epochs.get(through[0]);
+      // A journal that is no longer here: everything that is left lies behind it.
+      found.cursors.set(name, epoch === undefined ? 0 : linePosition(epoch, through[1]));
+    }
+  }
+}

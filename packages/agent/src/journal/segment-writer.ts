@@ -1,0 +1,168 @@
+import type { Logger } from 'pino';
+import type { Json } from '../logging/types.ts';
+import type { AppendFile, JournalDisk } from './disk.ts';
+import { encodeMember, type MemberHeader, maxHeaderJsonBytes, noLevels } from './member.ts';
+import { type Recovered, segmentName } from './recovery.ts';
+import { linePosition, type Segment } from './segment.ts';
+
+interface SegmentWriterOptions {
+  disk: JournalDisk;
+  found: Recovered;
+  maxFileBytes: number;
+  maxBytes: number;
+  maxAgeMs: number;
+  log?: Logger;
+}
+
+/** What the snapshot at the start of a segment repeats. */
+export interface SegmentState {
+  journal: string;
+  created: number;
+  epoch: number;
+  /** Seq of the first line that will follow. */
+  nextSeq: number;
+  positions: ReadonlyMap<string, Json>;
+  cursors: Record<string, [string, number]>;
+}
+
+const nothing = Buffer.alloc(0);
+
+/**
+ * Appends members to the newest segment, starts new ones, and drops the oldest when there are too many. A write
+ * that fails half-way is cut back, so that the same members can be written again.
+ */
+export class SegmentWriter {
+  readonly #options: SegmentWriterOptions;
+  readonly segments: Segment[];
+  #file: AppendFile | undefined;
+  /** The segment written to; `undefined` until the first write after a start with a new journal id. */
+  #active: Segment | undefined;
+  #nextNumber: number;
+  writtenBytes = 0;
+
+  constructor(options: SegmentWriterOptions) {
+    this.#options = options;
+    this.segments = options.found.segments;
+    this.#nextNumber = options.found.nextSegmentNumber;
+    if (options.found.current) this.#active = this.segments.at(-1);
+  }
+
+  /** Appends and, if asked, syncs. `state` is asked for when a segment must be started. */
+  async write(members: readonly Buffer[], sync: boolean, state: () => SegmentState): Promise<void> {
+    if (!this.#active || this.#active.bytes >= this.#options.maxFileBytes) await this.#start(state());
+    const segment = this.#active as Segment;
+    const bytes = members.length === 1 ? (members[0] as Buffer) : Buffer.concat(members);
+    await this.#append(segment, bytes, sync);
+    this.#dropOld();
+  }
+
+  /** Tells that the newest segment now ends with line `seq`. */
+  extend(seq: number): void {
+    if (this.#active) this.#active.last = linePosition(this.#active.epoch, seq);
+  }
+
+  async close(): Promise<void> {
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+
+  async #append(segment: Segment, bytes: Buffer, sync: boolean): Promise<void> {
+    try {
+      this.#file ??= await this.#options.disk.openAppend(segment.name);
+      await this.#file.append(bytes);
+      if (sync) await this.#file.sync();
+    } catch (error) {
+      await this.#cutBack(segment);
+      throw error;
+    }
+    segment.bytes += bytes.length;
+    this.writtenBytes += bytes.length;
+  }
+
+  async #cutBack(segment: Segment): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    try {
+      await file?.close();
+      this.#options.disk.truncate(segment.name, segment.bytes);
+    } catch (error) {
+      // The file is gone or cannot be changed: leave it, and let the next attempt start another.
+      if (this.#active === segment) this.#active = undefined;
+      this.#options.log?.debug({ error }, 'journal: a failed write could not be cut back');
+    }
+  }
+
+  async #start(state: SegmentState): Promise<void> {
+    await this.close();
+    const number = this.#nextNumber++;
+    const now = Date.now();
+    const segment: Segment = {
+      name: segmentName(number),
+      number,
+      bytes: 0,
+      epoch: state.epoch,
+      journal: state.journal,
+      first: linePosition(state.epoch, state.nextSeq),
+      last: linePosition(state.epoch, state.nextSeq - 1),
+      openedMs: now,
+    };
+    try {
+      await this.#append(segment, Buffer.concat(snapshotMembers(state, now)), false);
+    } catch (error) {
+      this.#options.disk.remove(segment.name);
+      throw error;
+    }
+    this.segments.push(segment);
+    this.#active = segment;
+  }
+
+  #dropOld(): void {
+    const { maxBytes, maxAgeMs, disk, log } = this.#options;
+    let total = this.segments.reduce((sum, segment) => sum + segment.bytes, 0);
+    const now = Date.now();
+    while (this.segments.length > 1) {
+      const [oldest, next] = this.segments as [Segment, Segment];
+      // A segment ends when the next one begins. A clock that jumped forward must not empty the journal at
+      // once: age only ever takes one segment per write.
+      const expired = now - next.openedMs > maxAgeMs;
+      if (total <= maxBytes && !expired) break;
+      disk.remove(oldest.name);
+      this.segments.shift();
+      total -= oldest.bytes;
+      log?.info(
+        { segment: oldest.name, reason: expired ? 'age' : 'size' },
+        'journal: dropped its oldest segment',
+      );
+      if (expired && total <= maxBytes) break;
+    }
+  }
+}
+
+/** All positions and cursors, in as many members as their size needs. */
+function snapshotMembers(state: SegmentState, sealed: number): Buffer[] {
+  const groups: Record<string, Json>[] = [{}];
+  let bytes = 0;
+  for (const [key, value] of state.positions) {
+    const cost = Buffer.byteLength(key) + Buffer.byteLength(JSON.stringify(value)) + 8;
+    if (bytes + cost > maxHeaderJsonBytes - 16 * 1024) {
+      groups.push({});
+      bytes = 0;
+    }
+    (groups.at(-1) as Record<string, Json>)[key] = value;
+    bytes += cost;
+  }
+  return groups.map((positions, i) => {
+    const header: MemberHeader = {
+      journal: state.journal,
+      first: state.nextSeq,
+      count: 0,
+      levels: noLevels(),
+      sealed,
+      created: state.created,
+      positions,
+      snapshot: i === groups.length - 1 ? 'last' : 'more',
+    };
+    if (i === 0) header.cursors = state.cursors;
+    return encodeMember(header, nothing);
+  });
+}

@@ -1,0 +1,64 @@
+import type { BatchHeader } from '@millrace/wire';
+import { countLevels, EncodedBatch } from '../logging/feed-batch.ts';
+import { noLevels } from './member.ts';
+import { lastSeq, linePosition } from './segment.ts';
+
+interface StoredBatchOptions {
+  header: BatchHeader;
+  epoch: number;
+  lines: Buffer;
+  /** The batch as gzip for the wire, when it lies ready. */
+  member?: Buffer;
+}
+
+/** A batch of the journal, in memory, with its place in the order of all lines. */
+export class StoredBatch extends EncodedBatch {
+  readonly epoch: number;
+  /** Positions of its first and last line. */
+  readonly first: number;
+  readonly last: number;
+
+  constructor({ header, epoch, lines, member }: StoredBatchOptions) {
+    const { journal, first, count, levels, sealed } = header;
+    super({ header: { journal, first, count, levels, sealed }, lines, member });
+    this.epoch = epoch;
+    this.first = linePosition(epoch, first);
+    this.last = linePosition(epoch, lastSeq(header));
+  }
+
+  /** The part of this batch behind `position`, which lies within it. */
+  after(position: number): StoredBatch {
+    const skip = position - this.first + 1;
+    if (skip <= 0) return this;
+    let offset = 0;
+    for (let i = 0; i < skip; i++) offset = this.lines.indexOf(10, offset) + 1;
+    const header: BatchHeader = {
+      ...this.header,
+      first: this.header.first + skip,
+      count: this.header.count - skip,
+      levels: countLevels(this.messages().slice(skip)),
+    };
+    return new StoredBatch({ header, epoch: this.epoch, lines: this.lines.subarray(offset) });
+  }
+
+  /** Consecutive batches of one journal as one. */
+  static merge(batches: readonly StoredBatch[]): StoredBatch {
+    const [head] = batches;
+    if (!head) throw new RangeError('nothing to merge');
+    if (batches.length === 1) return head;
+    const levels = noLevels();
+    let count = 0;
+    for (const { header } of batches) {
+      count += header.count;
+      header.levels.forEach((n, i) => {
+        levels[i] = (levels[i] ?? 0) + n;
+      });
+    }
+    const sealed = (batches.at(-1) as StoredBatch).header.sealed;
+    return new StoredBatch({
+      header: { ...head.header, count, levels, sealed },
+      epoch: head.epoch,
+      lines: Buffer.concat(batches.map((batch) => batch.lines)),
+    });
+  }
+}

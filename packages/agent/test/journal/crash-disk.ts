@@ -1,0 +1,100 @@
+import type { AppendFile, JournalDisk } from '../../src/journal/disk.ts';
+
+interface CrashFile {
+  data: Buffer;
+  /** Bytes that a power cut leaves. */
+  synced: number;
+}
+
+/**
+ * A disk in memory that forgets what was not synced. It can be told to fail, to fill up, and to lose power at
+ * any write.
+ */
+export class CrashDisk implements JournalDisk {
+  readonly files = new Map<string, CrashFile>();
+  /** Counts down with each append and sync; at zero the power goes: nothing works any more. */
+  operationsLeft = Number.POSITIVE_INFINITY;
+  off = false;
+  /** Appends fail with this code while it is set, after writing half. */
+  failWith: string | undefined;
+  appends = 0;
+  syncs = 0;
+
+  list(): string[] {
+    return [...this.files.keys()];
+  }
+
+  size(name: string): number {
+    return this.#file(name).data.length;
+  }
+
+  readAll(name: string): Buffer {
+    return Buffer.from(this.#file(name).data);
+  }
+
+  read(name: string, offset: number, length: number): Buffer {
+    return Buffer.from(this.#file(name).data.subarray(offset, offset + length));
+  }
+
+  truncate(name: string, bytes: number): void {
+    this.#mustBeOn();
+    const file = this.#file(name);
+    file.data = file.data.subarray(0, bytes);
+    file.synced = Math.min(file.synced, bytes);
+  }
+
+  remove(name: string): void {
+    this.#mustBeOn();
+    this.files.delete(name);
+  }
+
+  async openAppend(name: string): Promise<AppendFile> {
+    if (!this.files.has(name)) this.files.set(name, { data: Buffer.alloc(0), synced: 0 });
+    return {
+      append: async (bytes) => {
+        this.#step();
+        this.appends++;
+        const file = this.#file(name);
+        const written = this.failWith ? bytes.subarray(0, bytes.length >> 1) : bytes;
+        file.data = Buffer.concat([file.data, written]);
+        if (this.failWith) throw Object.assign(new Error(this.failWith), { code: this.failWith });
+      },
+      sync: async () => {
+        this.#step();
+        this.syncs++;
+        const file = this.#file(name);
+        file.synced = file.data.length;
+      },
+      close: async () => {},
+    };
+  }
+
+  /** Power comes back: of what was not synced, `keep` (0…1) of the bytes are left, the last ones spoiled. */
+  powerCycle(keep: number, spoil: boolean): void {
+    for (const [name, file] of this.files) {
+      const unsynced = file.data.length - file.synced;
+      const left = file.synced + Math.floor(unsynced * keep);
+      const data = Buffer.from(file.data.subarray(0, left));
+      if (spoil && left > file.synced) data.fill(0, Math.max(file.synced, left - 16));
+      if (left === 0) this.files.delete(name);
+      else this.files.set(name, { data, synced: left });
+    }
+    this.off = false;
+    this.operationsLeft = Number.POSITIVE_INFINITY;
+  }
+
+  #step(): void {
+    if (this.operationsLeft-- <= 0) this.off = true;
+    this.#mustBeOn();
+  }
+
+  #mustBeOn(): void {
+    if (this.off) throw Object.assign(new Error('power is off'), { code: 'EIO' });
+  }
+
+  #file(name: string): CrashFile {
+    const file = this.files.get(name);
+    if (!file) throw Object.assign(new Error(`no such file: ${name}`), { code: 'ENOENT' });
+    return file;
+  }
+}
