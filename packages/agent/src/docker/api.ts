@@ -1,0 +1,185 @@
+import type { IncomingMessage } from 'node:http';
+import type { Docker } from './engine.ts';
+import { type Nanos, sinceParameter } from './timestamp.ts';
+
+/** What the engine's list of containers holds, as far as we use it. */
+export interface ListedContainer {
+  Id: string;
+  Names: string[];
+  Labels: Record<string, string> | null;
+  State: string;
+}
+
+export interface ContainerState {
+  isRunning: boolean;
+  /** Changes with every start. */
+  startedAt: string;
+  /** When the last process ended, in RFC 3339; the year 1 when none has. */
+  finishedAt: string;
+}
+
+export interface LogRequest {
+  since: Nanos;
+  follow: boolean;
+  /** Only this many entries from the end of the log. */
+  tail?: number;
+}
+
+export interface EngineApiOptions {
+  docker: Docker;
+  /** How long the engine may take to begin an answer. */
+  answerTimeoutMs: number;
+}
+
+/** dockerode's way to send any request (docker-modem); its types leave it open. */
+interface Modem {
+  dial(
+    options: {
+      path: string;
+      method: 'GET';
+      isStream: true;
+      options: Record<string, unknown>;
+      statusCodes: Record<number, true | string>;
+      abortSignal: AbortSignal;
+    },
+    callback: (error: (Error & { statusCode?: number }) | null, response: IncomingMessage | null) => void,
+  ): void;
+}
+
+/** The engine answered, but with an error. */
+export class EngineRefusal extends Error {
+  readonly statusCode: number;
+
+  constructor(message: string, statusCode: number, options?: { cause?: unknown }) {
+    super(message, options);
+    this.statusCode = statusCode;
+  }
+}
+
+const maxBodyBytes = 64 * 1024 * 1024;
+
+/**
+ * The five requests that reading logs takes. Each can be aborted, and fails when no answer begins in time, so that
+ * an engine that accepts connections and says nothing holds up nobody.
+ */
+export class EngineApi {
+  private readonly modem: Modem;
+  private readonly answerTimeoutMs: number;
+
+  constructor({ docker, answerTimeoutMs }: EngineApiOptions) {
+    this.modem = docker.modem as Modem;
+    this.answerTimeoutMs = answerTimeoutMs;
+  }
+
+  /** Asks whether the engine lives, and returns the time of its clock in ms, to the second. */
+  async ping(signal: AbortSignal): Promise<number> {
+    const response = await this.get('/_ping', {}, signal);
+    const dateMs = Date.parse(response.headers.date ?? '');
+    await bodyOf(response);
+    return Number.isNaN(dateMs) ? Date.now() : dateMs;
+  }
+
+  async containers(signal: AbortSignal): Promise<ListedContainer[]> {
+    const list: unknown = JSON.parse(await bodyOf(await this.get('/containers/json', { all: true }, signal)));
+    return list as ListedContainer[];
+  }
+
+  /** `undefined` when there is no such container. */
+  async stateOf(id: string, signal: AbortSignal): Promise<ContainerState | undefined> {
+    try {
+      const response = await this.get(`/containers/${id}/json`, {}, signal);
+      const { State: state } = JSON.parse(await bodyOf(response)) as {
+        State: { Running: boolean; Restarting: boolean; StartedAt: string; FinishedAt: string };
+      };
+      // While it waits for its next restart a container counts as running, but writes nothing.
+      return {
+        isRunning: state.Running && !state.Restarting,
+        startedAt: state.StartedAt,
+        finishedAt: state.FinishedAt,
+      };
+    } catch (error) {
+      if (error instanceof EngineRefusal && error.statusCode === 404) return undefined;
+      throw error;
+    }
+  }
+
+  /** Both streams with timestamps. Reading slowly slows the engine down. */
+  logs(id: string, { since, follow, tail }: LogRequest, signal: AbortSignal): Promise<IncomingMessage> {
+    return this.get(
+      `/containers/${id}/logs`,
+      {
+        stdout: true,
+        stderr: true,
+        timestamps: true,
+        follow,
+        since: sinceParameter(since),
+        ...(tail !== undefined && { tail }),
+      },
+      signal,
+    );
+  }
+
+  /** Containers that start, end, are renamed or removed, one JSON object per line, from `sinceSeconds` on. */
+  events(sinceSeconds: number, signal: AbortSignal): Promise<IncomingMessage> {
+    const filters = { type: ['container'], event: ['start', 'die', 'rename', 'destroy'] };
+    return this.get('/events', { since: sinceSeconds, filters: JSON.stringify(filters) }, signal);
+  }
+
+  private async get(
+    path: string,
+    query: Record<string, unknown>,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
+    signal.throwIfAborted();
+    const controller = new AbortController();
+    const abort = () => controller.abort(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    const release = () => signal.removeEventListener('abort', abort);
+    const timer = setTimeout(() => {
+      controller.abort(new Error(`the engine did not answer GET ${path} within ${this.answerTimeoutMs} ms`));
+    }, this.answerTimeoutMs);
+    try {
+      const response = await this.dial(path, query, controller.signal);
+      response.once('close', release);
+      // Ends a connection whose far end vanished without a word (TCP only).
+      response.socket.setKeepAlive(true, 30_000);
+      return response;
+    } catch (error) {
+      release();
+      throw controller.signal.aborted ? controller.signal.reason : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private dial(path: string, query: Record<string, unknown>, signal: AbortSignal): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      this.modem.dial(
+        {
+          path: `${path}?`,
+          method: 'GET',
+          isStream: true,
+          options: query,
+          statusCodes: { 200: true },
+          abortSignal: signal,
+        },
+        (error, response) => {
+          if (response && !error) resolve(response);
+          else if (error?.statusCode === undefined) reject(error ?? new Error(`no answer to GET ${path}`));
+          else reject(new EngineRefusal(error.message.trim(), error.statusCode, { cause: error }));
+        },
+      );
+    });
+  }
+}
+
+async function bodyOf(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBodyBytes) throw new Error(`the engine's answer is longer than ${maxBodyBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
