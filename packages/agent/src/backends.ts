@@ -1,0 +1,70 @@
+import type { Logger } from 'pino';
+import { type AgentConfig, readNamedFile } from './config.ts';
+import type { DeviceIdentity } from './device/identity.ts';
+import type { Journal } from './journal/journal.ts';
+import { CloudLogBackend } from './logging/cloud-backend.ts';
+import { MqttLogBackend } from './logging/mqtt-backend.ts';
+
+interface BackendOptions {
+  config: AgentConfig;
+  identity: DeviceIdentity;
+  journal: Journal;
+  log: Logger;
+}
+
+/** The MQTT backend that the configuration asks for, reading from the journal; `undefined` without a broker. */
+export function createMqttBackend({
+  config,
+  identity,
+  journal,
+  log,
+}: BackendOptions): MqttLogBackend | undefined {
+  if (!config.mqttBroker) return undefined;
+  // A Millrace cloud knows the device by its uuid and key; any other broker has users of its own.
+  const asDevice = config.mqttUsername === undefined && config.mqttAck === 'cloud';
+  return new MqttLogBackend({
+    brokerUrl: config.mqttBroker,
+    clientOptions: {
+      clientId: config.mqttClientId ?? `millrace-${identity.uuid}`,
+      username: asDevice ? identity.uuid : config.mqttUsername,
+      password: asDevice ? deviceKey(config, identity) : config.mqttPassword,
+      ca: readNamedFile('MQTT_CA', config.mqttCa),
+      cert: readNamedFile('MQTT_CERT', config.mqttCert),
+      key: readNamedFile('MQTT_KEY', config.mqttKey),
+      rejectUnauthorized: config.mqttRejectUnauthorized,
+    },
+    baseTopic: config.mqttTopic,
+    qos: config.mqttQos as 0 | 1 | 2,
+    retain: config.mqttRetain,
+    enableBatching: config.mqttBatch,
+    batchInterval: config.mqttBatchInterval,
+    maxBatchSize: config.mqttBatchSize,
+    debug: config.mqttDebug,
+    ack: config.mqttAck,
+    deviceUuid: identity.uuid,
+    feed: journal.cursor('mqtt'),
+    log,
+  });
+}
+
+/** The cloud backend, likewise; `undefined` without an endpoint. */
+export function createCloudBackend({
+  config,
+  identity,
+  journal,
+  log,
+}: BackendOptions): CloudLogBackend | undefined {
+  if (!config.cloudEndpoint) return undefined;
+  return new CloudLogBackend({
+    cloudEndpoint: config.cloudEndpoint,
+    deviceUuid: identity.uuid,
+    apiKey: deviceKey(config, identity),
+    compression: config.cloudCompression,
+    feed: journal.cursor('cloud'),
+    log,
+  });
+}
+
+function deviceKey(config: AgentConfig, identity: DeviceIdentity): string {
+  return config.cloudApiKey ?? identity.apiKey;
+}

@@ -1,0 +1,60 @@
+/** The far end has stored everything of a journal up to and including `through`. */
+export interface CloudAck {
+  journal: string;
+  through: number;
+}
+
+// An acknowledgement takes some 70 bytes. Whatever is longer is no line of this protocol.
+const maxLineChars = 4096;
+
+/**
+ * Reads the acknowledgements out of a stream of NDJSON, cut anywhere:
+ *
+ *   {"ack":{"journal":"k3v9x0…","through":1250}}
+ *
+ * Blank lines and other objects (heartbeats, and what later versions add) are passed over.
+ */
+export class AckReader {
+  #rest = '';
+  #skipping = false;
+
+  push(text: string): CloudAck[] {
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() ?? '';
+    const acks: CloudAck[] = [];
+    for (const line of lines) {
+      if (this.#skipping) {
+        this.#skipping = false;
+        continue;
+      }
+      const ack = parseAck(line);
+      if (ack) acks.push(ack);
+    }
+    if (this.#rest.length > maxLineChars) {
+      this.#rest = '';
+      this.#skipping = true;
+    }
+    return acks;
+  }
+
+  /** Ends the stream: its last line may lack the newline. */
+  end(): CloudAck[] {
+    return this.push('\n');
+  }
+}
+
+function parseAck(line: string): CloudAck | undefined {
+  if (!line.startsWith('{') || line.length > maxLineChars) return undefined;
+  let ack: unknown;
+  try {
+    ack = JSON.parse(line)?.ack;
+  } catch {
+    return undefined;
+  }
+  if (typeof ack !== 'object' || ack === null) return undefined;
+  const { journal, through } = ack as Record<string, unknown>;
+  if (typeof journal !== 'string' || typeof through !== 'number' || !Number.isSafeInteger(through)) {
+    return undefined;
+  }
+  return { journal, through };
+}

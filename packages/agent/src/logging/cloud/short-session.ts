@@ -1,0 +1,169 @@
+import { gzipSync } from 'node:zlib';
+import { encodeHeader, MillraceError } from '@millrace/wire';
+import { aborted, withDeadline } from '../../delivery/pause.ts';
+import { DeliveryScope } from '../../delivery/scope.ts';
+import { SendWindow } from '../../delivery/send-window.ts';
+import { SessionFailure, type SessionReport } from '../../delivery/session-loop.ts';
+import { halve } from '../feed-batch.ts';
+import type { FeedBatch } from '../types.ts';
+import { answerFactor, type CloudContext, drainMs } from './context.ts';
+import { CloudRequest } from './request.ts';
+
+// A batch that the feed says is there may still wait for its disk.
+const gatherMs = 50;
+
+/**
+ * Short requests one after another: each carries what is there, up to a bound, and its answer confirms it, by
+ * acknowledgements or by status 201 for the whole. Ends when streaming is worth another try.
+ *
+ * A request refused with 400 or 413 is sent again in halves. A single line that is refused, while a request
+ * without lines is not, is given up and counted: it must not hold up those behind it.
+ */
+export async function shortSession(
+  context: CloudContext,
+  stop: AbortSignal,
+  report: SessionReport,
+): Promise<void> {
+  const { settings } = context;
+  const { feed, memory } = settings;
+  feed.rewind();
+  const window = new SendWindow({
+    maxParcels: Number.POSITIVE_INFINITY,
+    maxLines: Number.POSITIVE_INFINITY,
+    maxBytes: Number.POSITIVE_INFINITY,
+    onAdvance: (journal, through) => feed.ack(journal, through),
+  });
+  const never = new AbortController().signal;
+  await using scope = new DeliveryScope({ stop, closed: never, window, memory, drainMs });
+  const retryStreamMs = context.streamAgainAtMs - performance.now();
+  using reading = withDeadline(scope.read, retryStreamMs);
+  const post = new ShortPost(context, window, report, scope.over);
+  while (!reading.signal.aborted) {
+    const batches = await gather(context, post.maxBytes, reading.signal);
+    if (batches.length > 0) await post.deliver(batches);
+    if (scope.over.aborted) break;
+  }
+  if (performance.now() >= context.streamAgainAtMs) context.mode = 'stream';
+}
+
+/** The next batch, and those behind it that are there already. */
+async function gather(
+  { settings: { feed } }: CloudContext,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<FeedBatch[]> {
+  const batches: FeedBatch[] = [];
+  let bytes = 0;
+  let lines = 0;
+  for (;;) {
+    using wait = withDeadline(signal, batches.length === 0 ? Number.POSITIVE_INFINITY : gatherMs);
+    const batch = await feed.next(wait.signal);
+    if (!batch) return batches;
+    batches.push(batch);
+    bytes += batch.lines.length;
+    lines += batch.header.count;
+    if (bytes >= maxBytes || feed.lag().lines <= lines) return batches;
+  }
+}
+
+class ShortPost {
+  /** Lowered when the cloud says that a request was too large. */
+  maxBytes: number;
+  readonly #context: CloudContext;
+  readonly #window: SendWindow;
+  readonly #report: SessionReport;
+  readonly #over: AbortSignal;
+
+  constructor(context: CloudContext, window: SendWindow, report: SessionReport, over: AbortSignal) {
+    this.#context = context;
+    this.#window = window;
+    this.#report = report;
+    this.#over = over;
+    this.maxBytes = context.settings.maxRequestBytes;
+  }
+
+  /** Sends until everything is confirmed. @throws SessionFailure */
+  async deliver(batches: FeedBatch[]): Promise<void> {
+    const { settings, counters } = this.#context;
+    const bytes = batches.reduce((sum, batch) => sum + batch.lines.length, 0);
+    for (const { header, lines } of batches) {
+      const parcel = this.#window.open(header.journal, header.first);
+      this.#window.extend(parcel, header.first + header.count - 1);
+      this.#window.send(parcel, { lines: header.count, bytes: lines.length });
+      counters.lines += header.count;
+    }
+    counters.bytes += bytes;
+    using request = await this.#send(Buffer.concat(batches.map((batch) => this.#encode(batch))));
+    if (this.#over.aborted && !request.closed.aborted) return;
+    if (request.status === 400 || request.status === 413) {
+      if (request.status === 413) this.maxBytes = Math.max(1, Math.floor(bytes / 2));
+      this.#window.clear();
+      await this.#deliverInParts(batches, request);
+      return;
+    }
+    if (request.failure) throw request.failure;
+    if (request.storedAll) this.#window.allArrived();
+    if (!this.#window.empty) {
+      throw new SessionFailure(
+        new MillraceError(
+          'CLOUD_UNREACHABLE',
+          `${settings.shownUrl} answered ${request.status} without confirming all lines`,
+        ),
+      );
+    }
+    this.#report.connected();
+    this.#report.progressed();
+  }
+
+  async #deliverInParts(batches: FeedBatch[], refused: CloudRequest): Promise<void> {
+    const [only] = batches;
+    if (!only || this.#over.aborted) return;
+    if (batches.length > 1) {
+      const half = Math.ceil(batches.length / 2);
+      await this.deliver(batches.slice(0, half));
+      await this.deliver(batches.slice(half));
+    } else if (only.header.count > 1) {
+      for (const part of halve(only)) await this.deliver([part]);
+    } else await this.#giveUp(only, refused);
+  }
+
+  /** A single line was refused. Is it the line, or does the cloud refuse everything? */
+  async #giveUp({ header, lines }: FeedBatch, refused: CloudRequest): Promise<void> {
+    const { settings, counters } = this.#context;
+    const blank = Buffer.from('\n');
+    using control = await this.#send(settings.compression === 'gzip' ? gzipSync(blank) : blank);
+    if (!control.answered) throw (control.failure ?? refused.failure) as SessionFailure;
+    counters.refused++;
+    settings.log.warn(
+      { journal: header.journal, seq: header.first, bytes: lines.length, status: refused.status },
+      'the cloud refused a line, which is given up',
+    );
+    settings.feed.ack(header.journal, header.first);
+  }
+
+  /** One request with its answer. */
+  async #send(body: Buffer): Promise<CloudRequest> {
+    const { settings } = this.#context;
+    for (let attempt = 1; ; attempt++) {
+      const request = new CloudRequest(
+        this.#context,
+        { onAck: ({ journal, through }) => this.#window.ackThrough(journal, through) },
+        body.length,
+      );
+      request.write(body);
+      request.end();
+      using wait = withDeadline([request.closed, this.#over], settings.ackTimeoutMs * answerFactor);
+      await aborted(wait.signal);
+      if (!request.closed.aborted && !this.#over.aborted) request.fail(new Error('no answer in time'));
+      // The server may close an idle connection in the moment in which we take it for the next request.
+      const again = request.failure && request.status === undefined && request.reused && attempt === 1;
+      if (!again) return request;
+      request[Symbol.dispose]();
+    }
+  }
+
+  #encode(batch: FeedBatch): Buffer {
+    if (this.#context.settings.compression === 'gzip') return batch.gzip();
+    return Buffer.concat([Buffer.from(encodeHeader(batch.header)), batch.lines]);
+  }
+}

@@ -1,0 +1,62 @@
+import { AckReader } from '../../delivery/acks.ts';
+import { orAborted, withDeadline } from '../../delivery/pause.ts';
+import { type MqttDelivery, publish } from './delivery.ts';
+
+const maxResendMs = 600_000;
+
+/**
+ * Publishes whole batches, gzipped, for a Millrace cloud, and takes lines as arrived only when the cloud says on
+ * the acknowledgement topic that it has stored them. When it is silent for too long, what is unconfirmed is sent
+ * again, each time after twice the wait: the message, or its acknowledgement, may have been lost behind the broker.
+ */
+export async function publishBatches(delivery: MqttDelivery, ackTopic: string): Promise<void> {
+  const { settings, connection, window, log, read, over, progressed } = delivery;
+  let resendMs = settings.ackTimeoutMs;
+  const subscribed = connection.subscribe(ackTopic, (payload) => {
+    const reader = new AckReader();
+    for (const { journal, through } of [...reader.push(payload.toString()), ...reader.end()]) {
+      if (!window.ackThrough(journal, through)) continue;
+      resendMs = settings.ackTimeoutMs;
+      progressed();
+    }
+  });
+  await orAborted(subscribed, over);
+  while (!read.aborted) {
+    using silence = watchFor(
+      () => window.stalledMs > resendMs && connection.unconfirmed === 0,
+      settings.ackTimeoutMs / 4,
+    );
+    using reading = withDeadline([read, silence.signal], Number.POSITIVE_INFINITY);
+    await readBatches(delivery, reading.signal);
+    if (read.aborted) break;
+    log.warn({ afterMs: resendMs }, 'the cloud acknowledges nothing, sending again what is unconfirmed');
+    resendMs = Math.min(resendMs * 2, maxResendMs);
+    window.clear();
+    settings.feed.rewind();
+  }
+}
+
+async function readBatches(delivery: MqttDelivery, signal: AbortSignal): Promise<void> {
+  const { settings, window } = delivery;
+  const { feed, layout } = settings;
+  if (layout.kind !== 'device') return;
+  while (await window.room(signal)) {
+    const batch = await feed.next(signal);
+    if (!batch) continue;
+    const { journal, first, count } = batch.header;
+    const parcel = window.open(journal, first);
+    window.extend(parcel, first + count - 1);
+    publish(delivery, { parcel, topic: layout.logs, payload: batch.gzip(), lines: count }, () => {
+      // The broker's word is not enough.
+    });
+  }
+}
+
+/** A signal that is aborted once `condition` holds, asked every `everyMs`. */
+function watchFor(condition: () => boolean, everyMs: number): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  const timer = setInterval(() => {
+    if (condition()) controller.abort();
+  }, everyMs);
+  return { signal: controller.signal, [Symbol.dispose]: () => clearInterval(timer) };
+}

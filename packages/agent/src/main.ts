@@ -1,0 +1,203 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { errorText, MillraceError, readSettings } from '@millrace/wire';
+import { type Logger, pino } from 'pino';
+import { createCloudBackend, createMqttBackend } from './backends.ts';
+import { type AgentConfig, agentSettings } from './config.ts';
+import { lockFolder } from './device/folder-lock.ts';
+import { type DeviceIdentity, loadIdentity } from './device/identity.ts';
+import { OwnLog } from './device/own-log.ts';
+import { register } from './device/registration.ts';
+import { serveDeviceApi } from './device-api/server.ts';
+import { connectEngine } from './docker/engine.ts';
+import { FolderDisk } from './journal/disk.ts';
+import { Journal } from './journal/journal.ts';
+import type { CloudLogBackend } from './logging/cloud-backend.ts';
+import { LocalLogBackend } from './logging/local-backend.ts';
+import { ContainerLogMonitor } from './logging/monitor.ts';
+import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+
+export interface AgentOptions {
+  /** Environment variables; see `agentSettings`. Default: those of the process. */
+  env?: Record<string, string | undefined>;
+  /** Where the agent's own log is shown. It is shipped as well, from level info. */
+  log?: Logger;
+}
+
+export interface AgentState {
+  docker: { connected: boolean; containers: number; error?: string };
+  mqtt?: MqttLogBackend['state'];
+  cloud?: CloudLogBackend['state'];
+  journal: ReturnType<Journal['stats']>;
+}
+
+export interface Agent extends AsyncDisposable {
+  readonly uuid: string;
+  readonly deviceApiUrl: string;
+  /** The ports of `DEVICE_API_PORT` and `API_PORT`, as they were chosen. */
+  readonly ports: readonly number[];
+  readonly state: AgentState;
+  /** Captures nothing more, sends what it can within a moment, and saves the rest. Takes under 4 s. */
+  stop(): Promise<void>;
+}
+
+// A last chance for lines that were captured just before the stop; what is left stays in the journal.
+const drainMs = 1000;
+const firstContactMs = 2000;
+
+/**
+ * Starts the device program: journal, device API, container capture and the backends that are configured. An
+ * engine, broker or cloud that does not answer is no error: it is tried again.
+ *
+ * @throws MillraceError `CONFIG_INVALID`, `PORT_TAKEN`, `DATA_DIR_UNUSABLE`
+ */
+export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
+  const env = options.env ?? process.env;
+  const config = readSettings(agentSettings, env);
+  checkTogether(config);
+  const ownLog = new OwnLog(options.log ?? pino({ level: config.logLevel }));
+  const { log } = ownLog;
+  await using started = new AsyncDisposableStack();
+  const stopping = new AbortController();
+
+  createFolder(config.dataDir);
+  started.use(await lockFolder(config.dataDir));
+  const identity = loadIdentity(config.dataDir, config.deviceUuid);
+  const journal = started.use(openJournal(config, log));
+  const local = new LocalLogBackend({ journal, log });
+  ownLog.attach(journal);
+  started.defer(() => ownLog.detach());
+
+  const backend = { config, identity, journal, log };
+  const mqtt = createMqttBackend(backend);
+  const cloud = createCloudBackend(backend);
+  const docker = connectEngine({ env });
+  const monitor = new ContainerLogMonitor(local, docker, {
+    positions: local,
+    log,
+    historyMs: config.historyMs,
+    firstSeenMs: journal.created,
+  });
+  const state = (): AgentState => ({
+    docker: {
+      connected: monitor.state.engine === 'connected',
+      containers: monitor.state.containers,
+      ...(monitor.state.error && { error: monitor.state.error.detail }),
+    },
+    ...(mqtt && { mqtt: mqtt.state }),
+    ...(cloud && { cloud: cloud.state }),
+    journal: journal.stats(),
+  });
+
+  const api = started.use(
+    await serveDeviceApi({
+      local,
+      describe: () => ({ uuid: identity.uuid, ...state() }),
+      host: config.deviceApiHost,
+      ports: [
+        { variable: 'DEVICE_API_PORT', port: config.deviceApiPort },
+        { variable: 'API_PORT', port: config.apiPort },
+      ],
+      log,
+    }),
+  );
+  log.info({ uuid: identity.uuid, journal: journal.id }, 'agent started');
+
+  started.defer(() => disconnectAll([mqtt, cloud], log));
+  await within(firstContactMs, [
+    monitor.start(),
+    mqtt?.connect(),
+    connectCloud(cloud, backend, stopping.signal),
+  ]);
+  started.defer(() => drain([mqtt, cloud], journal));
+  started.defer(() => monitor.stop());
+  started.defer(() => stopping.abort());
+
+  // From here on the parts live until stop().
+  const parts = started.move();
+  const stop = () => parts.disposeAsync();
+  return {
+    uuid: identity.uuid,
+    deviceApiUrl: `http://${config.deviceApiHost}:${api.ports[0]}`,
+    ports: api.ports,
+    get state() {
+      return state();
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+function checkTogether(config: AgentConfig): void {
+  if (config.cloudEndpoint && !config.cloudApiKey && !config.joinKey) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'CLOUD_ENDPOINT is set, but neither CLOUD_API_KEY nor JOIN_KEY',
+    );
+  }
+}
+
+function createFolder(dir: string): void {
+  try {
+    mkdirSync(dir, { recursive: true });
+  } catch (cause) {
+    throw new MillraceError('DATA_DIR_UNUSABLE', `DATA_DIR ${dir}: ${errorText(cause)}`, { cause });
+  }
+}
+
+function openJournal(config: AgentConfig, log: Logger): Journal {
+  const dir = join(config.dataDir, 'logs');
+  try {
+    return new Journal({
+      disk: new FolderDisk(dir),
+      maxBytes: config.journalMaxBytes,
+      maxFileBytes: config.journalFileBytes,
+      syncIntervalMs: config.journalSyncMs,
+      log,
+    });
+  } catch (cause) {
+    throw new MillraceError('DATA_DIR_UNUSABLE', `${dir}: ${errorText(cause)}`, { cause });
+  }
+}
+
+async function connectCloud(
+  cloud: CloudLogBackend | undefined,
+  { config, identity, log }: { config: AgentConfig; identity: DeviceIdentity; log: Logger },
+  signal: AbortSignal,
+): Promise<void> {
+  if (!cloud || !config.cloudEndpoint) return;
+  if (!config.cloudApiKey && config.joinKey) {
+    const { cloudEndpoint: endpoint, joinKey } = config;
+    if (!(await register({ endpoint, joinKey, identity, log, signal }))) return;
+  }
+  await cloud.connect();
+}
+
+/** Waits for first contacts, so that a start can say how they went, but never long: they go on by themselves. */
+async function within(ms: number, contacts: (Promise<void> | undefined)[]): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([Promise.all(contacts), promise]);
+  clearTimeout(timer);
+}
+
+async function drain(
+  backends: (MqttLogBackend | CloudLogBackend | undefined)[],
+  journal: Journal,
+): Promise<void> {
+  const deadline = performance.now() + drainMs;
+  await Promise.race([journal.flush(), new Promise((done) => setTimeout(done, drainMs).unref())]);
+  const behind = () => backends.some((backend) => backend?.state.connected && backend.state.lag > 0);
+  while (behind() && performance.now() < deadline) await new Promise((done) => setTimeout(done, 10));
+}
+
+async function disconnectAll(
+  backends: (MqttLogBackend | CloudLogBackend | undefined)[],
+  log: Logger,
+): Promise<void> {
+  const results = await Promise.allSettled(backends.map((backend) => backend?.disconnect()));
+  for (const result of results) {
+    if (result.status === 'rejected')
+      log.warn({ error: errorText(result.reason) }, 'a backend did not close cleanly');
+  }
+}
