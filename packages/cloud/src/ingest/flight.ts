@@ -1,0 +1,73 @@
+import { StoreError } from '../store/engine.ts';
+import { encodeRows, type RowRun } from '../store/row-format.ts';
+
+/** Rows of consecutive lines of one device and journal, ready for the store. */
+export interface EncodedRun {
+  device: string;
+  journal: string;
+  firstSeq: number;
+  count: number;
+  rows: Buffer;
+  /** How often the store refused these very rows: each time they are made plainer. */
+  refusals: number;
+}
+
+export type FlightState = 'collecting' | 'queued' | 'committed' | 'abandoned';
+
+/**
+ * The rows that go to the store in one insert. Flights are committed in the order of their numbers, so whoever
+ * waits for one knows that all earlier ones are on disk too.
+ */
+export class Flight {
+  readonly number: number;
+  /** Time of arrival of all its lines. No two flights of a process share one: it tells later which lines made it. */
+  readonly receivedMs: number;
+  readonly retentionDays: number;
+  /** Settles with the commit. Rejects only when ingest is closed before the store took it. */
+  readonly done: Promise<void>;
+  readonly #settle: PromiseWithResolvers<void>;
+  runs: EncodedRun[] = [];
+  bytes = 0;
+  lines = 0;
+  state: FlightState = 'collecting';
+
+  constructor(options: { number: number; receivedMs: number; retentionDays: number }) {
+    this.number = options.number;
+    this.receivedMs = options.receivedMs;
+    this.retentionDays = options.retentionDays;
+    this.#settle = Promise.withResolvers<void>();
+    this.done = this.#settle.promise;
+    // Whoever waits gets the rejection; that nobody waits is no error.
+    this.done.catch(() => undefined);
+  }
+
+  add(run: RowRun): EncodedRun {
+    const rows = encodeRows(run, this);
+    const { device, journal, firstSeq, count } = run;
+    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, refusals: 0 };
+    this.runs.push(encoded);
+    this.bytes += rows.length;
+    this.lines += count;
+    return encoded;
+  }
+
+  commit(): void {
+    if (this.state === 'abandoned') return;
+    this.state = 'committed';
+    this.runs = [];
+    this.#settle.resolve();
+  }
+
+  abandon(): void {
+    if (this.state === 'committed') return;
+    this.state = 'abandoned';
+    this.runs = [];
+    this.#settle.reject(new StoreError('closed before the store took everything'));
+  }
+}
+
+/** The later of two flights; either may be missing. */
+export function later(a: Flight | undefined, b: Flight | undefined): Flight | undefined {
+  if (!a || !b) return a ?? b;
+  return a.number > b.number ? a : b;
+}

@@ -1,0 +1,172 @@
+import { BatchDecoder, errorText, MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import { StoreError } from '../store/engine.ts';
+import { type Admission, type Admitted, sliceBytes } from './admission.ts';
+import type { Coalescer } from './coalescer.ts';
+import { type Flight, later } from './flight.ts';
+
+/** Everything of `journal` up to and including `through` is stored, as far as it was or will be sent. */
+export interface Ack {
+  journal: string;
+  through: number;
+}
+
+export interface InboundStreamOptions {
+  device: string;
+  onAck: (ack: Ack) => void;
+  admission: Admission;
+  coalescer: Coalescer;
+  log: Logger;
+  /** Chunks of all streams that wait for room. */
+  held: HeldBytes;
+  /** Called when the stream has ended in whatever way. */
+  onClose: () => void;
+}
+
+/** Bytes in memory on behalf of many, and how many that may be. */
+export interface HeldBytes {
+  bytes: number;
+  readonly maxBytes: number;
+}
+
+/**
+ * One connection of a device that brings lines in the order of sending. Everything it hands over is acknowledged
+ * once it is committed, together with all that came before it on this stream.
+ */
+export class InboundStream {
+  readonly device: string;
+  readonly #options: InboundStreamOptions;
+  readonly #decoder = new BatchDecoder();
+  #tail: Promise<void> = Promise.resolve();
+  #last: Flight | undefined;
+  /** What to acknowledge when a flight has committed. */
+  readonly #due = new Map<Flight, Map<string, number>>();
+  #state: 'open' | 'ended' | 'aborted' = 'open';
+  #refused = false;
+  /** Bytes written so far. */
+  bytes = 0;
+  /** Lines handed over so far, known ones included. */
+  lines = 0;
+
+  constructor(options: InboundStreamOptions) {
+    this.device = options.device;
+    this.#options = options;
+  }
+
+  /**
+   * Takes the next decompressed bytes, cut anywhere. Resolves when there is room for more; until then leave the
+   * chunk alone.
+   *
+   * @throws MillraceError `OVERLOADED` when the chunks of all streams that wait are too many: this one takes no
+   * more, and its sender must come again; `STORE_FAILED` when ingest is closed
+   */
+  write(chunk: Uint8Array): Promise<void> {
+    const { held } = this.#options;
+    if (this.#state !== 'open') return Promise.reject(new StoreError('the stream has ended'));
+    if (this.#refused || (held.bytes > 0 && held.bytes + chunk.length > held.maxBytes)) {
+      // What comes behind a chunk that is missing would be nonsense.
+      this.#refused = true;
+      return Promise.reject(new MillraceError('OVERLOADED', `${held.bytes} bytes wait to be stored`));
+    }
+    held.bytes += chunk.length;
+    this.#tail = this.#tail
+      .then(() => this.#take(chunk))
+      .finally(() => {
+        held.bytes -= chunk.length;
+      });
+    return this.#tail;
+  }
+
+  /**
+   * The stream ended, in order or not. What came whole is kept. Resolves when all of it is committed and
+   * acknowledged.
+   *
+   * @throws StoreError when ingest is closed before
+   */
+  async end(): Promise<void> {
+    if (this.#state === 'open') {
+      this.#state = 'ended';
+      this.#tail = this.#tail.then(async () => {
+        for (const part of this.#decoder.end()) await this.#admit(part);
+      });
+    }
+    try {
+      await this.#tail;
+      await this.#last?.done;
+    } finally {
+      this.#options.onClose();
+    }
+  }
+
+  /** Nobody listens any more: acknowledges nothing from here on. What was admitted is stored all the same. */
+  abort(): void {
+    this.#state = 'aborted';
+    this.#due.clear();
+    this.#options.onClose();
+  }
+
+  async #take(chunk: Uint8Array): Promise<void> {
+    this.bytes += chunk.length;
+    for (let from = 0; from < chunk.length; from += sliceBytes) {
+      if (this.#state === 'aborted') return;
+      const waiting = this.#options.coalescer.room();
+      if (waiting) await waiting;
+      const slice = chunk.length <= sliceBytes ? chunk : chunk.subarray(from, from + sliceBytes);
+      for (const part of this.#decoder.push(slice)) await this.#admit(part);
+    }
+  }
+
+  async #admit(part: Parameters<Admission['admit']>[1]): Promise<void> {
+    this.lines += part.count;
+    const admitting = this.#options.admission.admit(this.device, part);
+    this.#note(admitting instanceof Promise ? await admitting : admitting);
+  }
+
+  #note({ after, handed }: Admitted): void {
+    this.#last = later(this.#last, after);
+    if (handed.length === 0 || this.#state === 'aborted') return;
+    const last = this.#last;
+    if (!last || last.state === 'committed') {
+      for (const { ledger, last: through } of handed) this.#acknowledge(ledger.journal, through);
+      return;
+    }
+    let due = this.#due.get(last);
+    if (!due) {
+      due = new Map();
+      this.#due.set(last, due);
+      const acks = due;
+      last.done.then(
+        () => {
+          this.#due.delete(last);
+          for (const [journal, through] of acks) this.#acknowledge(journal, through);
+        },
+        // Abandoned: nothing to acknowledge. end() tells the caller.
+        () => this.#due.delete(last),
+      );
+    }
+    for (const { ledger, first, last: through } of handed) {
+      const { journal } = ledger;
+      let highest = Math.max(through, due.get(journal) ?? 0);
+      // A sender that goes back: acknowledging a higher seq any earlier would cover these lines as well.
+      for (const [flight, acks] of this.#due) {
+        const planned = acks.get(journal);
+        if (flight === last || planned === undefined || planned < first) continue;
+        acks.delete(journal);
+        highest = Math.max(highest, planned);
+      }
+      due.set(journal, highest);
+    }
+  }
+
+  #acknowledge(journal: string, through: number): void {
+    if (this.#state === 'aborted') return;
+    try {
+      this.#options.onAck({ journal, through });
+    } catch (error) {
+      this.#options.log.warn(
+        { device: this.device, reason: errorText(error) },
+        'an acknowledgement went nowhere',
+      );
+    }
+  }
+}

@@ -1,0 +1,9 @@
+export type { Ack, InboundStream } from './inbound-stream.ts';
+export {
+  Ingest,
+  type IngestLimits,
+  type IngestOptions,
+  type IngestStats,
+  type IngestStore,
+} from './ingest.ts';
+export type { AdmittedLines, TailListener } from './tail.ts';

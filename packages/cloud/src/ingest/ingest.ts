@@ -1,0 +1,262 @@
+import { randomBytes } from 'node:crypto';
+import { MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import type { Watermark } from '../store/marks.ts';
+import { checkDeviceName } from '../store/row-format.ts';
+import { Admission, type HandedOver, type LineCounters } from './admission.ts';
+import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
+import { Gate } from './gate.ts';
+import { type Ack, type HeldBytes, InboundStream } from './inbound-stream.ts';
+import { LedgerBook } from './ledger-book.ts';
+import { admitPayload, Collected, type PayloadRejection } from './payload.ts';
+import type { TailListener } from './tail.ts';
+
+/** What ingest needs of the store; a LogStore has it. */
+export interface IngestStore extends FlightStore {
+  watermark(device: string, journal: string): Promise<Watermark>;
+}
+
+export interface IngestLimits {
+  /** One insert holds about so many bytes at most. Default 6 MiB. */
+  maxFlightBytes: number;
+  /** How long the first line after a quiet spell waits for company. Default 10 ms. */
+  lingerMs: number;
+  /**
+   * Bytes of rows on their way to the store, past which senders wait. As many bytes of chunks, and of messages, may
+   * wait; more are refused. Default 64 MiB.
+   */
+  maxWaitingBytes: number;
+  /** Largest message taken, as it came. Default 16 MiB. */
+  maxPayloadBytes: number;
+  /** Most bytes that a compressed message may grow to. Default 16 MiB. */
+  maxInflatedBytes: number;
+  /** Journals whose state is kept in memory. Default 20 000. */
+  maxLedgers: number;
+  /** Pause after a failure of the store, doubled each time. Default 100 ms to 5 s. */
+  retryMinMs: number;
+  retryMaxMs: number;
+  /** How long close() waits for the store. Default 4 s. */
+  closeTimeoutMs: number;
+}
+
+const defaults: IngestLimits = {
+  maxFlightBytes: 6 * 1024 * 1024,
+  lingerMs: 10,
+  maxWaitingBytes: 64 * 1024 * 1024,
+  maxPayloadBytes: 16 * 1024 * 1024,
+  maxInflatedBytes: 16 * 1024 * 1024,
+  maxLedgers: 20_000,
+  retryMinMs: 100,
+  retryMaxMs: 5000,
+  closeTimeoutMs: 4000,
+};
+
+export interface IngestOptions {
+  store: IngestStore;
+  log: Logger;
+  /** Same as a first {@link Ingest.subscribe}. */
+  onAdmitted?: TailListener;
+  limits?: Partial<IngestLimits>;
+  /** How long lines are kept. Default 30. */
+  retentionDays?: number;
+}
+
+export interface IngestStats extends LineCounters {
+  /** Messages, or rests of messages, that were turned away. */
+  rejected: Record<PayloadRejection, number>;
+  /** Streams open now. */
+  streams: number;
+  /** Bytes of rows on their way to the store now. */
+  waitingBytes: number;
+  /** Bytes received that wait until there is room for them. */
+  heldBytes: number;
+  ledgers: number;
+  commits: CommitStats;
+}
+
+/** Takes lines from devices and sees to it that each is stored once. See ledger.ts and coalescer.ts for how. */
+export class Ingest implements AsyncDisposable {
+  readonly #limits: IngestLimits;
+  readonly #log: Logger;
+  readonly #coalescer: Coalescer;
+  readonly #ledgers: LedgerBook;
+  readonly #admission: Admission;
+  readonly #listeners = new Set<TailListener>();
+  readonly #streams = new Set<InboundStream>();
+  readonly #held: HeldBytes;
+  /** Messages of one device are admitted one after the other: a ledger must see them in order. */
+  readonly #lanes = new Map<string, Promise<unknown>>();
+  /** Bounds the memory of inflated messages to as many times `maxInflatedBytes`. */
+  readonly #inflateGate = new Gate({ permits: 4 });
+  #payloadBytes = 0;
+  #closing: Promise<void> | undefined;
+  readonly #counters: LineCounters = {
+    lines: 0,
+    bytes: 0,
+    duplicates: 0,
+    gaps: 0,
+    gapLines: 0,
+    rewritten: 0,
+    raw: 0,
+    oversized: 0,
+  };
+  readonly #rejected: Record<PayloadRejection, number> = {
+    bomb: 0,
+    damaged: 0,
+    'too-large': 0,
+    overloaded: 0,
+  };
+
+  constructor(options: IngestOptions) {
+    const { store, log, retentionDays = 30 } = options;
+    this.#limits = { ...defaults, ...options.limits };
+    this.#log = log;
+    this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
+    this.#coalescer = new Coalescer({ ...this.#limits, store, log, retentionDays });
+    this.#ledgers = new LedgerBook({ ...this.#limits, store, log });
+    this.#admission = new Admission({
+      coalescer: this.#coalescer,
+      ledgers: this.#ledgers,
+      log,
+      ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
+        .toString(36)
+        .padStart(16, '0')}`,
+      listeners: this.#listeners,
+      counters: this.#counters,
+    });
+    if (options.onAdmitted) this.#listeners.add(options.onAdmitted);
+  }
+
+  /**
+   * A connection of `device`, whose identity the caller has made sure of. `onAck` is called after a commit, with
+   * ever higher seqs per journal.
+   *
+   * @throws MillraceError `PARAMETER_INVALID` for a device name that cannot be
+   */
+  openStream(device: string, options: { via: 'http' | 'mqtt'; onAck?: (ack: Ack) => void }): InboundStream {
+    const stream: InboundStream = new InboundStream({
+      device: checkDeviceName(device),
+      onAck: options.onAck ?? (() => undefined),
+      admission: this.#admission,
+      coalescer: this.#coalescer,
+      held: this.#held,
+      log: this.#log.child({ via: options.via }),
+      onClose: () => this.#streams.delete(stream),
+    });
+    this.#streams.add(stream);
+    return stream;
+  }
+
+  /**
+   * One message of `device`: any shape of `admitPayload`. Resolves once its lines are committed, with what can be
+   * acknowledged by then. An empty message is nothing.
+   *
+   * @throws MillraceError `PARAMETER_INVALID`, `BODY_TOO_LARGE`; `OVERLOADED` when too much waits (the sender must
+   * send it again); `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
+   */
+  async acceptPayload(
+    device: string,
+    payload: Buffer,
+    options: {
+      /** The broker says that it sends this for the second time (the DUP flag). */
+      redelivered?: boolean;
+    } = {},
+  ): Promise<{ acks: Ack[] }> {
+    checkDeviceName(device);
+    if (payload.length === 0) return { acks: [] };
+    if (payload.length > this.#limits.maxPayloadBytes) {
+      this.#rejected['too-large']++;
+      throw new MillraceError('BODY_TOO_LARGE', `a message of ${payload.length} bytes`);
+    }
+    if (this.#payloadBytes > this.#limits.maxWaitingBytes) {
+      this.#rejected.overloaded++;
+      throw new MillraceError('OVERLOADED', `${this.#payloadBytes} bytes of messages are waiting`);
+    }
+    this.#payloadBytes += payload.length;
+    try {
+      return await this.#acceptInOrder(device, payload, options.redelivered ?? false);
+    } finally {
+      this.#payloadBytes -= payload.length;
+    }
+  }
+
+  async #acceptInOrder(device: string, payload: Buffer, redelivered: boolean): Promise<{ acks: Ack[] }> {
+    const collected = new Collected();
+    const context = {
+      device,
+      admission: this.#admission,
+      coalescer: this.#coalescer,
+      maxInflatedBytes: this.#limits.maxInflatedBytes,
+      inflateGate: this.#inflateGate,
+      onRejected: (reason: PayloadRejection) => {
+        this.#rejected[reason]++;
+      },
+    };
+    const before = this.#lanes.get(device);
+    const admitting = (async () => {
+      await before;
+      await admitPayload(payload, context, collected);
+      for (const { ledger, first, last } of spans(collected.handed)) {
+        ledger.noteMessage(first, last, redelivered);
+      }
+    })();
+    const lane = admitting.catch(() => undefined);
+    this.#lanes.set(device, lane);
+    try {
+      await admitting;
+    } finally {
+      if (this.#lanes.get(device) === lane) this.#lanes.delete(device);
+      await collected.after?.done;
+    }
+    const acks: Ack[] = [];
+    for (const { ledger } of spans(collected.handed)) {
+      const through = ledger.provenThrough();
+      if (through > 0) acks.push({ journal: ledger.journal, through });
+    }
+    return { acks };
+  }
+
+  /** Calls `listener` with lines as they are admitted, each line once. Returns how to stop that. */
+  subscribe(listener: TailListener): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+
+  stats(): IngestStats {
+    return {
+      ...this.#counters,
+      rejected: { ...this.#rejected },
+      streams: this.#streams.size,
+      waitingBytes: this.#coalescer.waitingBytes,
+      heldBytes: this.#held.bytes + this.#payloadBytes,
+      ledgers: this.#ledgers.size,
+      commits: { ...this.#coalescer.commits },
+    };
+  }
+
+  /** Commits what was admitted, for at most `closeTimeoutMs`. What is not committed by then was not acknowledged. */
+  close(): Promise<void> {
+    this.#closing ??= this.#coalescer.close(this.#limits.closeTimeoutMs).then(() => this.#ledgers.close());
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** One entry per ledger, from its first line to its last. */
+function spans(handed: readonly HandedOver[]): HandedOver[] {
+  const out = new Map<HandedOver['ledger'], HandedOver>();
+  for (const { ledger, first, last } of handed) {
+    const span = out.get(ledger);
+    if (!span) out.set(ledger, { ledger, first, last });
+    else {
+      span.first = Math.min(span.first, first);
+      span.last = Math.max(span.last, last);
+    }
+  }
+  return [...out.values()];
+}

@@ -1,0 +1,92 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { errorText } from '@millrace/wire';
+import type { Logger } from 'pino';
+import { StoreError } from '../store/engine.ts';
+import type { Watermark } from '../store/marks.ts';
+import { Ledger } from './ledger.ts';
+
+export interface LedgerBookOptions {
+  store: { watermark(device: string, journal: string): Promise<Watermark> };
+  log: Logger;
+  /** Ledgers kept; those used longest ago are forgotten first, and read from the store again when needed. */
+  maxLedgers: number;
+  retryMinMs: number;
+  retryMaxMs: number;
+}
+
+/** The ledgers in use, by device and journal. */
+export class LedgerBook {
+  readonly #options: LedgerBookOptions;
+  /** In the order of use. */
+  readonly #ledgers = new Map<string, Ledger>();
+  readonly #loading = new Map<string, Promise<Ledger>>();
+  readonly #closing = new AbortController();
+
+  constructor(options: LedgerBookOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#ledgers.size;
+  }
+
+  /**
+   * Calls `use` with the ledger: at once when it is at hand, else as soon as the store answered, however long that
+   * takes. `use` must not keep it for later decisions, since another may be read from the store by then.
+   */
+  with<T>(device: string, journal: string, use: (ledger: Ledger) => T): T | Promise<T> {
+    // A journal's id holds no space.
+    const key = `${journal} ${device}`;
+    const known = this.#ledgers.get(key);
+    if (known) {
+      this.#ledgers.delete(key);
+      this.#ledgers.set(key, known);
+      return use(known);
+    }
+    const loading = this.#loading.get(key) ?? this.#load(key, device, journal);
+    return loading.then((ledger) => use(this.#ledgers.get(key) ?? this.#keep(key, ledger)));
+  }
+
+  #load(key: string, device: string, journal: string): Promise<Ledger> {
+    const loading = this.#read(device, journal)
+      .then((watermark) => this.#keep(key, new Ledger(device, journal, watermark)))
+      .finally(() => this.#loading.delete(key));
+    this.#loading.set(key, loading);
+    return loading;
+  }
+
+  #keep(key: string, ledger: Ledger): Ledger {
+    this.#ledgers.set(key, ledger);
+    if (this.#ledgers.size > this.#options.maxLedgers) this.#forgetOldest(key);
+    return ledger;
+  }
+
+  #forgetOldest(except: string): void {
+    // A busy ledger stays: what is pending is in no store yet. The waiting bytes bound how many are busy.
+    let looked = 0;
+    for (const [key, ledger] of this.#ledgers) {
+      if (key === except || ++looked > 64) return;
+      if (ledger.busy) continue;
+      this.#ledgers.delete(key);
+      return;
+    }
+  }
+
+  async #read(device: string, journal: string): Promise<Watermark> {
+    const { store, log, retryMinMs, retryMaxMs } = this.#options;
+    for (let attempt = 0; ; attempt++) {
+      if (this.#closing.signal.aborted) throw new StoreError('ingest is closed');
+      try {
+        return await store.watermark(device, journal);
+      } catch (error) {
+        log.warn({ device, journal, attempt, reason: errorText(error) }, 'log store: does not answer');
+        const ms = Math.min(retryMinMs * 2 ** Math.min(attempt, 20), retryMaxMs);
+        await pause(ms, undefined, { signal: this.#closing.signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  close(): void {
+    this.#closing.abort();
+  }
+}

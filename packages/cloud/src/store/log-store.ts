@@ -1,0 +1,178 @@
+import { MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import { EmbeddedEngine } from './embedded-engine.ts';
+import { type LogEngine, StoreError } from './engine.ts';
+import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
+import { migrate } from './migrations/index.ts';
+import { rowSettings } from './row-format.ts';
+import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
+import { ServerEngine } from './server-engine.ts';
+import { string } from './sql.ts';
+import { setTextIndex } from './text-index.ts';
+
+export interface OpenStoreOptions {
+  /** Folder of the embedded ClickHouse. Either this or `url`. */
+  dataDir?: string;
+  /** Address of a ClickHouse server, with credentials. */
+  url?: string;
+  log: Logger;
+  /** Index the words of messages. Default true. */
+  textIndex?: boolean;
+  /** Cap on the embedded engine's memory. Default: a quarter of the RAM. */
+  maxMemoryBytes?: number;
+  /** Longest that a search may run. Default 30. */
+  maxSearchSeconds?: number;
+}
+
+/** What the store knows of a device by its lines. */
+export interface DeviceStats {
+  device: string;
+  lines: number;
+  /** Bytes of messages and fields, uncompressed. */
+  bytes: number;
+  /** Arrival of the oldest line still stored, ms since 1970. */
+  firstSeen: number;
+  lastSeen: number;
+}
+
+export interface SearchResult {
+  logs: StoredLine[];
+  /** Set when there are more. */
+  cursor?: string;
+}
+
+/**
+ * Opens the log store and brings its schema up to date.
+ *
+ * @throws MillraceError `DATA_DIR_UNUSABLE`, `CONFIG_INVALID`, `STORE_TOO_NEW` or `STORE_FAILED`
+ */
+export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
+  const { log, url, dataDir } = options;
+  if ((url === undefined) === (dataDir === undefined)) {
+    throw new MillraceError('OPTION_INVALID', 'openStore takes either dataDir or url');
+  }
+  const engine: LogEngine =
+    url !== undefined
+      ? await ServerEngine.open({ url, log })
+      : await EmbeddedEngine.open({
+          dataDir: dataDir as string,
+          log,
+          maxMemoryBytes: options.maxMemoryBytes,
+        });
+  try {
+    await migrate(engine, log);
+    await setTextIndex(engine, options.textIndex ?? true);
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+  return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
+}
+
+export const deviceStatsSql = `SELECT device, count() AS lines, sum(length(message) + length(fields)) AS bytes,
+  toUnixTimestamp64Milli(min(received)) AS firstSeen, toUnixTimestamp64Milli(max(received)) AS lastSeen
+FROM millrace.logs GROUP BY device ORDER BY device`;
+/** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
+export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
+
+/** Bytes that one page of a search may take. */
+const maxPageBytes = 256 * 1024 * 1024;
+/** ClickHouse error codes. */
+const timeoutExceeded = 159;
+const resultTooLarge = 396;
+
+/** The lines of all devices. */
+export class LogStore implements AsyncDisposable {
+  readonly engine: LogEngine;
+  readonly #maxSearchSeconds: number;
+
+  constructor(options: { engine: LogEngine; maxSearchSeconds?: number }) {
+    this.engine = options.engine;
+    this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
+  }
+
+  /**
+   * Stores rows in the format of `row-format.ts`. Resolves once they are on disk.
+   *
+   * @throws StoreError. By then nothing of it is still running; {@link storedAt} shows what was stored.
+   */
+  append(rows: Buffer, options: { rows: number; token: string }): Promise<void> {
+    return this.engine.insertRows(rows, {
+      table: 'millrace.log_ingest',
+      format: 'CSV',
+      settings: rowSettings,
+      ...options,
+    });
+  }
+
+  /** The lines stored under one time of arrival. @throws StoreError */
+  storedAt(receivedMs: number): Promise<JournalSeqs[]> {
+    return readStoredAt(this.engine, receivedMs);
+  }
+
+  /** What is stored of a journal. @throws StoreError */
+  watermark(device: string, journal: string): Promise<Watermark> {
+    return readWatermark(this.engine, device, journal);
+  }
+
+  /**
+   * One page of lines.
+   *
+   * @throws MillraceError `PARAMETER_INVALID` for a wrong query or cursor, `OVERLOADED` when it takes too long,
+   * `STORE_FAILED`
+   */
+  async search(query: SearchQuery): Promise<SearchResult> {
+    const sql = searchSql(query);
+    try {
+      const rows = await this.engine.query<LogRow>(sql, {
+        max_execution_time: this.#maxSearchSeconds,
+        max_result_bytes: maxPageBytes,
+        result_overflow_mode: 'throw',
+      });
+      return page(rows, query);
+    } catch (error) {
+      if (error instanceof StoreError && error.engineCode === timeoutExceeded) {
+        throw new MillraceError(
+          'OVERLOADED',
+          `the search took longer than ${this.#maxSearchSeconds} s: narrow it down by time, device or service`,
+          { cause: error },
+        );
+      }
+      if (error instanceof StoreError && error.engineCode === resultTooLarge) {
+        throw new MillraceError(
+          'PARAMETER_INVALID',
+          'limit: these lines are too large for one page; ask for fewer',
+          {
+            cause: error,
+          },
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** Every device with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
+  deviceStats(): Promise<DeviceStats[]> {
+    return this.engine.query<DeviceStats>(deviceStatsSql, deviceStatsSettings);
+  }
+
+  /** Lines stored, of all devices or one. @throws StoreError */
+  async countLines(device?: string): Promise<number> {
+    const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
+    const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
+    return row?.n ?? 0;
+  }
+
+  /** Answers when the store does. @throws StoreError */
+  async ping(): Promise<void> {
+    await this.engine.query('SELECT 1 AS ok');
+  }
+
+  close(): Promise<void> {
+    return this.engine.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

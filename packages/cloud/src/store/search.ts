@@ -1,0 +1,204 @@
+import { isLevel, type Level, type LogMessage, lineId, MillraceError, type SourceType } from '@millrace/wire';
+import { containsPattern, dateTime, integer, string, stringList } from './sql.ts';
+
+/** What to look for. All conditions must hold. */
+export interface SearchQuery {
+  /** One device, or several. */
+  device?: string | readonly string[];
+  service?: string;
+  levels?: readonly Level[];
+  stream?: 'stdout' | 'stderr';
+  /** Texts that must all occur in the message, in any case of A–Z, also inside words. */
+  words?: readonly string[];
+  /** The line's own time, ms since 1970, inclusive. */
+  since?: number;
+  /** Exclusive. */
+  until?: number;
+  /** Lines per page, 1 to {@link maxPageLines}. */
+  limit: number;
+  /** By time, then device, journal and seq. */
+  order: 'asc' | 'desc';
+  /** Where the page before ended. The other conditions must be the same as then. */
+  cursor?: string;
+}
+
+/** A line as the cloud has it. */
+export interface StoredLine extends LogMessage {
+  device: string;
+  /** Ms since 1970, by the cloud's clock. */
+  receivedAt: number;
+}
+
+export const maxPageLines = 10_000;
+const maxWords = 32;
+const maxWordChars = 1000;
+
+/** A row as {@link searchSql} selects it. */
+export interface LogRow {
+  device: string;
+  service: string;
+  timestampMs: number;
+  seq: number;
+  journal: string;
+  level: Level;
+  is_stderr: boolean;
+  is_system: boolean;
+  source_type: SourceType;
+  source_name: string;
+  app: string;
+  service_id: number | null;
+  container: string;
+  message: string;
+  fields: string;
+  receivedMs: number;
+}
+
+/**
+ * The SELECT for one page and one line more, which tells whether there is another page.
+ *
+ * @throws MillraceError `PARAMETER_INVALID` that names the parameter
+ */
+export function searchSql(query: SearchQuery): string {
+  const { limit, order, device, service, levels, stream, words = [], since, until, cursor } = query;
+  if (!Number.isInteger(limit) || limit < 1 || limit > maxPageLines) {
+    throw new MillraceError('PARAMETER_INVALID', `limit: ${limit} is not between 1 and ${maxPageLines}`);
+  }
+  if (words.length > maxWords || words.some((word) => word.length > maxWordChars)) {
+    throw new MillraceError(
+      'PARAMETER_INVALID',
+      `words: more than ${maxWords}, or one of over ${maxWordChars} characters`,
+    );
+  }
+  const where: string[] = [];
+  if (device !== undefined) {
+    const devices = typeof device === 'string' ? [device] : device;
+    where.push(devices.length === 0 ? 'false' : `device IN ${stringList(devices)}`);
+  }
+  if (service !== undefined) where.push(`service = ${string(service)}`);
+  if (levels !== undefined) {
+    const wrong = levels.find((level) => !isLevel(level));
+    if (wrong !== undefined) throw new MillraceError('PARAMETER_INVALID', `level: "${wrong}" is none`);
+    where.push(levels.length === 0 ? 'false' : `level IN ${stringList(levels)}`);
+  }
+  if (stream !== undefined) where.push(stream === 'stderr' ? 'is_stderr' : 'NOT is_stderr');
+  for (const word of words) if (word !== '') where.push(wordSql(word));
+  if (since !== undefined) where.push(`ts >= ${dateTime(clampTime(since))}`);
+  if (until !== undefined) where.push(`ts < ${dateTime(clampTime(until))}`);
+  if (cursor !== undefined) where.push(cursorSql(readCursor(cursor, order), order));
+  const way = order === 'asc' ? 'ASC' : 'DESC';
+  return `SELECT device, service, toUnixTimestamp64Milli(ts) AS timestampMs, seq, journal, level, is_stderr, is_system,
+  source_type, source_name, app, service_id, container, message, fields, toUnixTimestamp64Milli(received) AS receivedMs
+FROM millrace.logs
+${where.length > 0 ? `WHERE ${where.join('\n  AND ')}` : ''}
+ORDER BY ts ${way}, device ${way}, journal ${way}, seq ${way}
+LIMIT ${integer(limit + 1)}`;
+}
+
+/**
+ * A text that must occur. Words that it holds whole (a separator on both sides) are asked for as tokens too: the
+ * text index answers that at once, and LIKE then only sees what is left.
+ */
+function wordSql(word: string): string {
+  const lower = word.replace(/[A-Z]/g, (char) => char.toLowerCase());
+  const like = `lower(message) LIKE ${containsPattern(lower)}`;
+  const whole = lower
+    .split(/[^a-z0-9\u{80}-\u{10ffff}]+/u)
+    .slice(1, -1)
+    .filter((token) => /^[a-z0-9]+$/.test(token));
+  return whole.length === 0
+    ? like
+    : `hasAllTokens(lower(message), [${whole.map(string).join(', ')}]) AND ${like}`;
+}
+
+// What DateTime64(3) can hold; a time beyond it means "no bound".
+function clampTime(ms: number): number {
+  return Math.min(Math.max(Math.trunc(ms), 0), 9_877_000_000_000);
+}
+
+/** Turns rows into lines, and drops the one too many. */
+export function page(rows: LogRow[], query: SearchQuery): { logs: StoredLine[]; cursor?: string } {
+  const shown = rows.slice(0, query.limit);
+  const last = shown.at(-1);
+  const logs = shown.map(lineOf);
+  if (rows.length <= query.limit || !last) return { logs };
+  return { logs, cursor: writeCursor(last, query.order) };
+}
+
+function lineOf(row: LogRow): StoredLine {
+  const fields = fieldsOf(row.fields);
+  return {
+    id: lineId(row.journal, row.seq),
+    message: row.message,
+    timestamp: row.timestampMs,
+    level: row.level,
+    source: { type: row.source_type, name: row.source_name },
+    ...(row.service_id !== null && { serviceId: row.service_id }),
+    ...(row.service !== '' && { serviceName: row.service }),
+    ...(row.container !== '' && { containerId: row.container }),
+    isStdErr: row.is_stderr,
+    isSystem: row.is_system,
+    ...(row.app !== '' && { appId: appOf(row.app) }),
+    seq: row.seq,
+    ...(fields && { fields }),
+    device: row.device,
+    receivedAt: row.receivedMs,
+  };
+}
+
+// An app's id is stored as text: balena numbers its apps, compose names its projects.
+function appOf(text: string): number | string {
+  return /^[1-9][0-9]{0,14}$/.test(text) ? Number(text) : text;
+}
+
+function fieldsOf(text: string): Record<string, unknown> | undefined {
+  if (!text.startsWith('{')) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    // Not ours: some sender gave a string that merely begins like an object.
+    return undefined;
+  }
+}
+
+/** Position of a line in the order of a search. */
+interface Position {
+  ts: number;
+  device: string;
+  journal: string;
+  seq: number;
+}
+
+/** Opaque to callers: base64url of `[order, ts, device, journal, seq]`. */
+function writeCursor(row: LogRow, order: string): string {
+  const position = [order, row.timestampMs, row.device, row.journal, row.seq];
+  return Buffer.from(JSON.stringify(position)).toString('base64url');
+}
+
+function readCursor(cursor: string, order: string): Position {
+  const wrong = (reason: string) => new MillraceError('PARAMETER_INVALID', `cursor: ${reason}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.from(cursor, 'base64url').toString());
+  } catch (error) {
+    throw new MillraceError('PARAMETER_INVALID', 'cursor: not one of ours', { cause: error });
+  }
+  if (!Array.isArray(value)) throw wrong('not one of ours');
+  const [way, ts, device, journal, seq] = value as unknown[];
+  if (way !== order) throw wrong('it belongs to a search in the other order');
+  if (
+    !Number.isSafeInteger(ts) ||
+    typeof device !== 'string' ||
+    typeof journal !== 'string' ||
+    !Number.isSafeInteger(seq)
+  ) {
+    throw wrong('not one of ours');
+  }
+  return { ts: ts as number, device, journal, seq: seq as number };
+}
+
+function cursorSql({ ts, device, journal, seq }: Position, order: string): string {
+  const sign = order === 'asc' ? '>' : '<';
+  const time = dateTime(ts);
+  // The first condition follows from the second; the index on time understands only it.
+  return `ts ${sign}= ${time} AND (ts ${sign} ${time} OR (device, journal, seq) ${sign} (${string(device)}, ${string(journal)}, toUInt64(${integer(Math.max(0, seq))})))`;
+}
