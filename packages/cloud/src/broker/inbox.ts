@@ -1,0 +1,86 @@
+import { errorText, MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import type { Ack, Ingest } from '../ingest/index.ts';
+
+export interface InboxOptions {
+  ingest: Ingest;
+  log: Logger;
+  /** Largest payload taken, in bytes; a larger one is set aside. */
+  maxPayloadBytes: number;
+  /** Payload bytes handed to ingest at a time; more wait their turn here. Default 32 MiB, half of what ingest bears. */
+  maxInFlightBytes?: number;
+}
+
+const complaintIntervalMs = 10_000;
+
+/** Takes the payloads of `device/{uuid}/logs`, from whichever broker. */
+export class DeviceInbox {
+  readonly #ingest: Ingest;
+  readonly #log: Logger;
+  readonly #maxPayloadBytes: number;
+  readonly #maxInFlightBytes: number;
+  #inFlightBytes = 0;
+  /** Those who wait for room, first come first served. Each is a connection that is not read from meanwhile. */
+  readonly #queue: (() => void)[] = [];
+  #setAside = 0;
+  #complainedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor({ ingest, log, maxPayloadBytes, maxInFlightBytes = 32 * 1024 * 1024 }: InboxOptions) {
+    this.#ingest = ingest;
+    this.#log = log;
+    this.#maxPayloadBytes = maxPayloadBytes;
+    this.#maxInFlightBytes = maxInFlightBytes;
+  }
+
+  /** Payloads that could not be read and were confirmed all the same. */
+  get setAside(): number {
+    return this.#setAside;
+  }
+
+  /**
+   * Stores one payload. Returns, once it is committed, the messages for the device's ack topic. A payload that
+   * cannot be read is counted and set aside: refused, it would come again for ever and block what follows.
+   *
+   * @param redelivered the broker says that it sends this for the second time
+   * @throws when it is not stored and should come again: the store is closing
+   */
+  async logs(uuid: string, payload: Buffer, redelivered: boolean): Promise<string[]> {
+    try {
+      if (payload.length > this.#maxPayloadBytes) {
+        throw new MillraceError(
+          'BODY_TOO_LARGE',
+          `a payload of ${payload.length} bytes is over the limit of ${this.#maxPayloadBytes}`,
+        );
+      }
+      const { acks } = await this.#accept(uuid, payload, redelivered);
+      return acks.map((ack) => JSON.stringify({ ack: { journal: ack.journal, through: ack.through } }));
+    } catch (error) {
+      const isPoison = error instanceof MillraceError && error.status < 500;
+      if (!isPoison) throw error;
+      this.#setAside++;
+      const now = Date.now();
+      if (now - this.#complainedAtMs >= complaintIntervalMs) {
+        this.#complainedAtMs = now;
+        this.#log.warn(
+          { device: uuid, bytes: payload.length, error: errorText(error), setAside: this.#setAside },
+          'a payload could not be read and was set aside',
+        );
+      }
+      return [];
+    }
+  }
+
+  async #accept(uuid: string, payload: Buffer, redelivered: boolean): Promise<{ acks: Ack[] }> {
+    while (this.#inFlightBytes > 0 && this.#inFlightBytes + payload.length > this.#maxInFlightBytes) {
+      await new Promise<void>((resolve) => this.#queue.push(resolve));
+    }
+    this.#inFlightBytes += payload.length;
+    try {
+      return await this.#ingest.acceptPayload(uuid, payload, { redelivered });
+    } finally {
+      this.#inFlightBytes -= payload.length;
+      // All of them look again: how many fit depends on their sizes.
+      for (const resolve of this.#queue.splice(0)) resolve();
+    }
+  }
+}

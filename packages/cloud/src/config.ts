@@ -1,0 +1,164 @@
+import { readSettings, type Setting, type Settings, type SettingValues } from '@millrace/wire';
+import { z } from 'zod';
+
+/** Where the program listens when nothing else is said. */
+export const defaultPorts = { cloud: 8080, mqtt: 1883, mqttWs: 9001 } as const;
+
+const port = (fallback: number) =>
+  z
+    .string()
+    .regex(/^\d{1,5}$/, 'must be a port number from 0 (any free port) to 65535')
+    .transform(Number)
+    .refine((value) => value <= 65535, 'must be a port number from 0 (any free port) to 65535')
+    .default(fallback);
+
+const url = (protocols: readonly string[]) =>
+  z
+    .string()
+    .refine(
+      (value) => {
+        const parsed = URL.parse(value);
+        return parsed !== null && protocols.includes(parsed.protocol) && parsed.hostname !== '';
+      },
+      `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(', ')}`,
+    )
+    .optional();
+
+const origins = z
+  .string()
+  .transform((value) => value.split(',').map((item) => item.trim().replace(/\/$/, '')))
+  .refine(
+    (list) => list.every((item) => item === '*' || URL.parse(item)?.origin === item),
+    'must be a comma-separated list of origins such as https://logs.example.com, or *',
+  )
+  .default([]);
+
+const setting = <T>(value: Setting<T>): Setting<T> => value;
+
+/** Every environment variable of the cloud program. */
+export const cloudSettings = {
+  dataDir: setting({
+    env: 'DATA_DIR',
+    schema: z.string().default('./data'),
+    defaultText: './data',
+    help: 'Folder of the log store, the records and the keys that this program makes.',
+  }),
+  host: setting({
+    env: 'CLOUD_HOST',
+    schema: z.string().default('0.0.0.0'),
+    defaultText: '0.0.0.0',
+    help: 'Address the HTTP server listens on.',
+  }),
+  port: setting({
+    env: 'CLOUD_PORT',
+    schema: port(defaultPorts.cloud),
+    defaultText: String(defaultPorts.cloud),
+    help: 'Port of the API, of the log-stream and of MQTT over WebSocket at /mqtt.',
+  }),
+  mqttHost: setting({
+    env: 'MQTT_HOST',
+    schema: z.string().optional(),
+    defaultText: 'as CLOUD_HOST',
+    help: 'Address the embedded MQTT broker listens on.',
+  }),
+  mqttPort: setting({
+    env: 'MQTT_PORT',
+    schema: port(defaultPorts.mqtt),
+    defaultText: String(defaultPorts.mqtt),
+    help: 'Port of the embedded MQTT broker.',
+  }),
+  mqttWsPort: setting({
+    env: 'MQTT_WS_PORT',
+    schema: port(defaultPorts.mqttWs),
+    defaultText: String(defaultPorts.mqttWs),
+    help: 'Port of the embedded MQTT broker for WebSocket clients.',
+  }),
+  mqttAnonymous: setting({
+    env: 'MQTT_ANONYMOUS',
+    schema: z.enum(['loopback', 'off'], 'must be loopback or off').default('loopback'),
+    defaultText: 'loopback',
+    help: 'Whether MQTT clients on this machine may read without credentials (loopback), or nobody may (off).',
+  }),
+  mqttWsOrigins: setting({
+    env: 'MQTT_WS_ORIGINS',
+    schema: origins,
+    help: 'Web origins beside those of this machine whose pages may use MQTT over WebSocket, separated by commas.',
+  }),
+  brokerUrl: setting({
+    env: 'CLOUD_MQTT_BROKER',
+    schema: url(['mqtt:', 'mqtts:', 'tcp:', 'ssl:', 'tls:', 'ws:', 'wss:']),
+    help: "An external MQTT broker to read from instead of the embedded one. Its access rules must keep every device to its own topics: a device's identity is then the uuid in the topic.",
+  }),
+  brokerUsername: setting({
+    env: 'CLOUD_MQTT_USERNAME',
+    schema: z.string().optional(),
+    help: 'User name for the external broker.',
+  }),
+  brokerPassword: setting({
+    env: 'CLOUD_MQTT_PASSWORD',
+    schema: z.string().optional(),
+    help: 'Password for the external broker.',
+    secret: true,
+  }),
+  brokerCa: setting({
+    env: 'CLOUD_MQTT_CA',
+    schema: z.string().optional(),
+    help: 'File with the certificate authority (PEM) that the external broker is checked against.',
+  }),
+  brokerClientId: setting({
+    env: 'CLOUD_MQTT_CLIENT_ID',
+    schema: z.string().optional(),
+    defaultText: 'made and kept',
+    help: 'Client id at the external broker, which keeps messages under it while this program is down.',
+  }),
+  joinKey: setting({
+    env: 'JOIN_KEY',
+    schema: z.string().min(8, 'must have at least 8 characters').optional(),
+    defaultText: 'made and kept in DATA_DIR/join-key',
+    help: 'Lets an unknown device register itself.',
+    secret: true,
+  }),
+  adminToken: setting({
+    env: 'ADMIN_TOKEN',
+    schema: z.string().min(16, 'must have at least 16 characters').optional(),
+    defaultText: 'made and shown at the first start',
+    help: 'Token for the API; replaces the one set or made earlier.',
+    secret: true,
+  }),
+  clickhouseUrl: setting({
+    env: 'CLICKHOUSE_URL',
+    schema: url(['http:', 'https:']),
+    defaultText: 'embedded, in DATA_DIR',
+    help: 'A ClickHouse server to store log lines in: http(s)://user:password@host:8123/database.',
+    secret: true,
+  }),
+  databaseUrl: setting({
+    env: 'DATABASE_URL',
+    schema: url(['postgres:', 'postgresql:']),
+    defaultText: 'embedded, in DATA_DIR',
+    help: 'A PostgreSQL server to keep the records in: postgres://user:password@host:5432/database.',
+    secret: true,
+  }),
+  logLevel: setting({
+    env: 'LOG_LEVEL',
+    schema: z
+      .enum(
+        ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+        'must be trace, debug, info, warn, error, fatal or silent',
+      )
+      .default('info'),
+    defaultText: 'info',
+    help: "How much of this program's own log is shown.",
+  }),
+} satisfies Settings;
+
+export type CloudConfig = SettingValues<typeof cloudSettings>;
+
+/**
+ * Reads the cloud's settings from an environment.
+ *
+ * @throws MillraceError `CONFIG_INVALID` naming every variable that is wrong
+ */
+export function readCloudConfig(env: Record<string, string | undefined>): CloudConfig {
+  return readSettings(cloudSettings, env);
+}

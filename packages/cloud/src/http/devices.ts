@@ -1,0 +1,70 @@
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import { z } from 'zod';
+import type { Presence } from '../identity/presence.ts';
+import type { Records } from '../records/records.ts';
+import type { LogStore } from '../store/index.ts';
+import { type DeviceView, deviceSchema, problemSchema } from './schemas.ts';
+
+export interface DeviceRoutesOptions {
+  records: Records;
+  store: LogStore;
+  presence: Presence;
+}
+
+/** `GET /devices`: who has registered or sent lines, and what is known of each. */
+export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
+  app,
+  { records, store, presence },
+) => {
+  app.get(
+    '/devices',
+    {
+      schema: {
+        summary: 'List devices',
+        tags: ['devices'],
+        querystring: z.strictObject({}),
+        response: { 200: z.object({ devices: z.array(deviceSchema) }), '4xx': problemSchema },
+      },
+    },
+    async () => {
+      const [registered, stats, states] = await Promise.all([
+        records.devices(),
+        store.deviceStats(),
+        records.presence(),
+      ]);
+      const byUuid = new Map<string, DeviceView>();
+      const view = (uuid: string): DeviceView => {
+        let device = byUuid.get(uuid);
+        if (!device) {
+          device = unknownDevice(uuid);
+          byUuid.set(uuid, device);
+        }
+        return device;
+      };
+      for (const { uuid, name, createdAtMs } of registered) {
+        Object.assign(view(uuid), { name, registered: true, createdAt: createdAtMs });
+      }
+      for (const { device, lines, bytes, firstSeen, lastSeen } of stats) {
+        Object.assign(view(device), { lines, bytes, firstSeen, lastSeen });
+      }
+      for (const { uuid, online } of states) view(uuid).online = online;
+      const devices = [...byUuid.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
+      for (const device of devices) if (presence.isStreaming(device.uuid)) device.online = true;
+      return { devices };
+    },
+  );
+};
+
+function unknownDevice(uuid: string): DeviceView {
+  return {
+    uuid,
+    name: null,
+    registered: false,
+    online: null,
+    createdAt: null,
+    firstSeen: null,
+    lastSeen: null,
+    lines: 0,
+    bytes: 0,
+  };
+}

@@ -1,0 +1,168 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import swagger from '@fastify/swagger';
+import { MillraceError } from '@millrace/wire';
+import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
+import type { Identity } from '../identity/identity.ts';
+import type { Presence } from '../identity/presence.ts';
+import type { Ingest } from '../ingest/index.ts';
+import { listen } from '../listening.ts';
+import type { Records } from '../records/records.ts';
+import type { LogStore } from '../store/index.ts';
+import { TailHub } from '../tail/hub.ts';
+import { adminsOnly } from './bearer.ts';
+import { deviceRoutes } from './devices.ts';
+import { healthRoute } from './health.ts';
+import { LogStreams } from './log-stream.ts';
+import { logRoutes } from './logs.ts';
+import { sendProblem, toMillraceError, useProblems } from './problems.ts';
+import { registerRoute } from './register.ts';
+import { tailRoute } from './tail.ts';
+import { validate } from './validation.ts';
+
+export interface HttpServerOptions {
+  records: Records;
+  identity: Identity;
+  presence: Presence;
+  store: LogStore;
+  ingest: Ingest;
+  /** Parts that `/healthz` asks. */
+  checks: Record<string, () => Promise<void>>;
+  /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
+  mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  log: Logger;
+  /** Shown in the OpenAPI document. */
+  version: string;
+  tuning?: HttpTuning;
+}
+
+/** For tests, mostly. */
+export interface HttpTuning {
+  ackHeartbeatMs?: number;
+  tailHeartbeatMs?: number;
+  tailMaxWaitingBytes?: number;
+}
+
+const headersTimeoutMs = 30_000;
+const maxConnections = 20_000;
+
+/** The HTTP server: what devices send to, and the API. */
+export class HttpServer implements AsyncDisposable {
+  readonly #app: FastifyInstance;
+  readonly #streams: LogStreams;
+  readonly #stopping = new AbortController();
+  #closed: Promise<void> | undefined;
+
+  private constructor(app: FastifyInstance, streams: LogStreams) {
+    this.#app = app;
+    this.#streams = streams;
+  }
+
+  static async open(options: HttpServerOptions): Promise<HttpServer> {
+    const { log, tuning = {} } = options;
+    const app = Fastify({
+      logger: false,
+      // A log-stream lasts for hours, so a request as a whole has no limit; its headers do.
+      requestTimeout: 0,
+      http: { headersTimeout: headersTimeoutMs, keepAliveTimeout: 72_000 },
+      forceCloseConnections: true,
+      frameworkErrors: (error, _request, reply) => {
+        sendProblem(reply as unknown as FastifyReply, toMillraceError(error, log));
+      },
+    });
+    app.server.maxConnections = maxConnections;
+    app.setValidatorCompiler(validate);
+    // The schemas of answers are for the document; checking ten thousand lines against them is not worth its time.
+    app.setSerializerCompiler(() => (value) => JSON.stringify(value));
+    app.addHook('onSend', async (_request, reply) => {
+      reply.header('x-content-type-options', 'nosniff').header('cache-control', 'no-store');
+    });
+    app.addHook('onResponse', async (request, reply) => {
+      // The path alone: a query may hold what people search for, and headers hold tokens.
+      const path = request.url.split('?', 1)[0];
+      log.debug({ method: request.method, path, status: reply.statusCode }, 'request');
+    });
+    useProblems(app, log);
+    const streams = new LogStreams({ ...options, heartbeatMs: tuning.ackHeartbeatMs });
+    const server = new HttpServer(app, streams);
+    await server.#addRoutes(options);
+    await app.ready();
+    return server;
+  }
+
+  async #addRoutes(options: HttpServerOptions): Promise<void> {
+    const { identity, ingest, log, checks, mqttUpgrade, version, tuning = {} } = options;
+    const app = this.#app.withTypeProvider<ZodTypeProvider>();
+    await app.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: { title: 'Millrace', description: 'Logs of a fleet: send, search, follow.', version },
+        components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+        security: [{ bearer: [] }],
+      },
+      transform: jsonSchemaTransform,
+    });
+    await app.register(this.#streams.route);
+    await app.register(registerRoute, { identity });
+    await app.register(healthRoute, { checks, log });
+    await app.register(
+      async (api) => {
+        api.addHook('onRequest', adminsOnly(identity));
+        await api.register(logRoutes, options);
+        await api.register(deviceRoutes, options);
+        await api.register(tailRoute, {
+          hub: new TailHub({ ingest, log }),
+          signal: this.#stopping.signal,
+          heartbeatMs: tuning.tailHeartbeatMs,
+          maxWaitingBytes: tuning.tailMaxWaitingBytes,
+        });
+        api.get('/openapi.json', { schema: { hide: true } }, async () => this.#app.swagger());
+      },
+      { prefix: '/api/v1' },
+    );
+    this.#app.server.on('upgrade', (request, socket, head) => {
+      if (mqttUpgrade && request.url?.split('?', 1)[0] === '/mqtt') mqttUpgrade(request, socket, head);
+      else {
+        socket.on('error', () => undefined);
+        socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+      }
+    });
+  }
+
+  /**
+   * Starts to listen, and returns the port.
+   *
+   * @throws MillraceError `PORT_TAKEN`
+   */
+  listen(host: string, port: number): Promise<number> {
+    return listen(this.#app.server, { host, port, variable: 'CLOUD_PORT' });
+  }
+
+  /**
+   * Takes no more: ends the tails, and the log-streams behind what they have read, which is committed and
+   * acknowledged when this returns. The server still answers until it is disposed of.
+   */
+  async drain(): Promise<void> {
+    this.#stopping.abort(new MillraceError('OVERLOADED', 'the server is stopping'));
+    await this.#streams[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort();
+    this.#closed ??= this.#close();
+    await this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    // Fastify ends a server only if it was Fastify that made it listen.
+    const { server } = this.#app;
+    const stopped = new Promise<void>((resolve) =>
+      server.listening ? server.close(() => resolve()) : resolve(),
+    );
+    server.closeAllConnections();
+    await stopped;
+    await this.#app.close();
+  }
+}

@@ -1,0 +1,135 @@
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { MillraceError } from '@millrace/wire';
+import type { Records } from '../records/records.ts';
+import { hashSecret, newSecret, readSecretFile, sameHash, writeSecretFile } from './secrets.ts';
+
+/** A device's uuid: it becomes a topic level and a path segment, so it holds nothing that either gives a meaning. */
+export const uuidPattern = /^[A-Za-z0-9_-]{1,64}$/;
+/** Shortest key a device may bring. */
+export const minKeyChars = 16;
+
+export const joinKeyFile = 'join-key';
+export const cliTokenFile = 'cli-token';
+
+/** User name at the broker of whoever holds an admin token; no device can have it for its uuid. */
+export const adminUser = 'admin';
+
+const adminTokenName = 'admin';
+
+export interface OpenIdentityOptions {
+  records: Records;
+  dataDir: string;
+  /** Replaces the admin token set or made earlier. */
+  adminToken?: string;
+  /** In place of the one made and kept in the data folder. */
+  joinKey?: string;
+}
+
+export interface Registration {
+  uuid: string;
+  apiKey: string;
+  /** False when the device had registered before with the same key. */
+  created: boolean;
+}
+
+/**
+ * Who may do what: one admin token (and the token of the local command line, made anew at each start), a key per
+ * device, and the join key by which an unknown device registers.
+ */
+export class Identity {
+  readonly joinKey: string;
+  /** Set only when it was made at this start: nothing but its hash is kept, so this is the time to show it. */
+  readonly newAdminToken: string | undefined;
+  readonly #records: Records;
+  readonly #joinKeyHash: string;
+
+  private constructor(options: { records: Records; joinKey: string; newAdminToken?: string }) {
+    this.#records = options.records;
+    this.joinKey = options.joinKey;
+    this.#joinKeyHash = hashSecret(options.joinKey);
+    this.newAdminToken = options.newAdminToken;
+  }
+
+  /** Reads what earlier starts left, makes what is missing, and leaves the command line's token in the data folder. */
+  static async open({ records, dataDir, adminToken, joinKey }: OpenIdentityOptions): Promise<Identity> {
+    let newAdminToken: string | undefined;
+    if (adminToken !== undefined) {
+      await records.saveToken({ name: adminTokenName, role: 'admin', hash: hashSecret(adminToken) });
+    } else if (!(await records.token(adminTokenName))) {
+      newAdminToken = newSecret();
+      await records.saveToken({ name: adminTokenName, role: 'admin', hash: hashSecret(newAdminToken) });
+    }
+    await saveCliToken(records, dataDir);
+    return new Identity({ records, joinKey: joinKey ?? (await keptJoinKey(dataDir)), newAdminToken });
+  }
+
+  /** Whether a bearer token is an admin's. */
+  async isAdmin(token: string | undefined): Promise<boolean> {
+    if (!token) return false;
+    const hash = hashSecret(token);
+    const found = await this.#records.tokenByHash(hash);
+    return found?.role === 'admin' && sameHash(found.hash, hash);
+  }
+
+  /** Whether `key` is the key of this very device. */
+  async isDevice(uuid: string, key: string | undefined): Promise<boolean> {
+    if (!key || !uuidPattern.test(uuid)) return false;
+    const device = await this.#records.device(uuid);
+    return device !== undefined && sameHash(device.keyHash, hashSecret(key));
+  }
+
+  isJoinKey(key: string | undefined): boolean {
+    return key !== undefined && sameHash(hashSecret(key), this.#joinKeyHash);
+  }
+
+  /**
+   * Registers a device. The caller has checked the join key.
+   *
+   * @param apiKey the device's own choice; made here when it brings none
+   * @throws MillraceError `BODY_INVALID` or `CONFLICT`
+   */
+  async register(device: { uuid: string; apiKey?: string; name?: string }): Promise<Registration> {
+    const { uuid, name } = device;
+    if (!uuidPattern.test(uuid)) {
+      throw new MillraceError('BODY_INVALID', 'uuid: must be 1 to 64 of A-Z, a-z, 0-9, "_" and "-"');
+    }
+    if (uuid === adminUser) throw new MillraceError('BODY_INVALID', `uuid: "${uuid}" is taken`);
+    if (device.apiKey !== undefined && device.apiKey.length < minKeyChars) {
+      throw new MillraceError('BODY_INVALID', `api_key: must have at least ${minKeyChars} characters`);
+    }
+    const apiKey = device.apiKey ?? newSecret();
+    const created = await this.#records.addDevice({
+      uuid,
+      name: name ?? null,
+      keyHash: hashSecret(apiKey),
+      createdAtMs: Date.now(),
+    });
+    // A device that lost our answer asks again with the key it made; anyone else has another key.
+    if (!created && !(await this.isDevice(uuid, apiKey))) {
+      throw new MillraceError('CONFLICT', `device ${uuid} is registered already, with another key`);
+    }
+    return { uuid, apiKey, created };
+  }
+}
+
+async function keptJoinKey(dataDir: string): Promise<string> {
+  const path = join(dataDir, joinKeyFile);
+  const kept = await readSecretFile(path);
+  if (kept) return kept;
+  const made = newSecret();
+  await writeSecretFile(path, made);
+  return made;
+}
+
+async function saveCliToken(records: Records, dataDir: string): Promise<void> {
+  const path = join(dataDir, cliTokenFile);
+  const token = newSecret();
+  // The one before may be under another name, when the folder has moved or the machine was renamed.
+  const before = await readSecretFile(path);
+  if (before) await records.removeToken(hashSecret(before));
+  // Named after the place, so that processes that share a database do not take each other's away.
+  const name = `local CLI ${hostname()}:${resolve(dataDir)}`;
+  await records.saveToken({ name, role: 'admin', hash: hashSecret(token) });
+  await writeSecretFile(path, token);
+}

@@ -1,0 +1,255 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errorText, MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import manifest from '../package.json' with { type: 'json' };
+import { EmbeddedBroker } from './broker/embedded.ts';
+import { ExternalBroker } from './broker/external.ts';
+import { DeviceInbox } from './broker/inbox.ts';
+import { MqttWebSocket } from './broker/websocket.ts';
+import { type CloudConfig, readCloudConfig } from './config.ts';
+import { HttpServer, type HttpTuning } from './http/server.ts';
+import { Identity } from './identity/identity.ts';
+import { Presence } from './identity/presence.ts';
+import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
+import { Ingest } from './ingest/index.ts';
+import { reachableHost } from './listening.ts';
+import { lockFolder } from './records/folder-lock.ts';
+import { Records } from './records/records.ts';
+import { openStore } from './store/index.ts';
+
+export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
+
+export interface StartCloudOptions {
+  /** Settings already read; otherwise they are read from `env`. */
+  config?: CloudConfig;
+  /** Default: `process.env`. */
+  env?: Record<string, string | undefined>;
+  log: Logger;
+  tuning?: HttpTuning;
+}
+
+/** A running cloud. */
+export interface Cloud extends AsyncDisposable {
+  /** Where this machine reaches the API. */
+  url: string;
+  httpPort: number;
+  /** Of the embedded broker; absent when an external one is used. */
+  mqttPort?: number;
+  wsPort?: number;
+  /** Set only when it was made at this start: the one time that it can be shown. */
+  adminToken?: string;
+  joinKey: string;
+  dataDir: string;
+  /** Stops within 5 s, and commits and acknowledges first what has been read. */
+  stop(): Promise<void>;
+}
+
+const stopMs = 4500;
+/** Of that, what the lines read so far may take to be committed. */
+const drainMs = 3000;
+
+/**
+ * Starts the cloud: store, records, broker and HTTP server in one process. When a part fails, those that had
+ * started are stopped again.
+ *
+ * @throws MillraceError `CONFIG_INVALID`, `PORT_TAKEN`, `DATA_DIR_UNUSABLE`, `STORE_FAILED`
+ */
+export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
+  const { log, tuning } = options;
+  const config = options.config ?? readCloudConfig(options.env ?? process.env);
+  const { dataDir } = config;
+  const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
+  // Ends what has started, last first, should a later part fail.
+  await using starting = new AsyncDisposableStack();
+  starting.use(await lockFolder(dataDir));
+
+  // The two databases take the longest, so they open side by side.
+  const [records, store] = await both(
+    Records.open({ dataDir, databaseUrl: config.databaseUrl, log: log.child({ part: 'records' }) }),
+    openStore({
+      ...(config.clickhouseUrl ? { url: config.clickhouseUrl } : { dataDir: join(dataDir, 'store') }),
+      log: log.child({ part: 'store' }),
+    }),
+  );
+  starting.use(records);
+  starting.use(store);
+  const identity = await Identity.open({
+    records,
+    dataDir,
+    adminToken: config.adminToken,
+    joinKey: config.joinKey,
+  });
+  const presence = starting.use(new Presence({ records, log }));
+  const ingest = new Ingest({ store, log: log.child({ part: 'ingest' }) });
+  starting.defer(() => ingest.close());
+  const inbox = new DeviceInbox({ ingest, log, maxPayloadBytes: maxPayloadBytes });
+
+  const brokerLog = log.child({ part: 'broker' });
+  const mqtt = await openBroker(
+    { config, brokerCa, identity, presence, inbox, records, log: brokerLog },
+    starting,
+  );
+  const http = starting.use(
+    await HttpServer.open({
+      records,
+      identity,
+      presence,
+      store,
+      ingest,
+      checks: {
+        store: () => store.ping(),
+        records: () => records.ping(),
+        broker: async () => mqtt.check(),
+      },
+      mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
+      log: log.child({ part: 'http' }),
+      version: manifest.version,
+      tuning,
+    }),
+  );
+  const httpPort = await http.listen(config.host, config.port);
+  mqtt.start();
+
+  const parts = starting.move();
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= stopParts({ http, ingest, parts, log });
+    return stopped;
+  };
+  return {
+    url: `http://${reachableHost(config.host)}:${httpPort}`,
+    httpPort,
+    mqttPort: mqtt.port,
+    wsPort: mqtt.wsPort,
+    adminToken: identity.newAdminToken,
+    joinKey: identity.joinKey,
+    dataDir,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+const maxPayloadBytes = 1024 * 1024;
+
+interface BrokerParts {
+  config: CloudConfig;
+  brokerCa: Buffer | undefined;
+  identity: Identity;
+  presence: Presence;
+  inbox: DeviceInbox;
+  records: Records;
+  log: Logger;
+}
+
+interface Mqtt {
+  port?: number;
+  wsPort?: number;
+  webSocket?: MqttWebSocket;
+  /** Throws when the broker does not work. */
+  check(): void;
+  start(): void;
+}
+
+async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): Promise<Mqtt> {
+  const { config, brokerCa, identity, presence, inbox, records, log } = parts;
+  if (config.brokerUrl) {
+    const broker = starting.use(
+      new ExternalBroker({
+        url: config.brokerUrl,
+        clientId: config.brokerClientId ?? (await keptClientId(config.dataDir)),
+        username: config.brokerUsername,
+        password: config.brokerPassword,
+        ca: brokerCa,
+        inbox,
+        presence,
+        log,
+      }),
+    );
+    return {
+      check: () => {
+        if (!broker.connected) throw new MillraceError('BROKER_UNREACHABLE', 'not connected');
+      },
+      start: () => broker.start(),
+    };
+  }
+  await records.forgetPresence();
+  const broker = starting.use(
+    await EmbeddedBroker.open({ identity, presence, inbox, log, anonymous: config.mqttAnonymous }),
+  );
+  const webSocket = starting.use(new MqttWebSocket({ broker, allowedOrigins: config.mqttWsOrigins, log }));
+  const host = config.mqttHost ?? config.host;
+  const port = await broker.listen(host, config.mqttPort);
+  const wsPort = await webSocket.listen(host, config.mqttWsPort);
+  return { port, wsPort, webSocket, check: () => undefined, start: () => undefined };
+}
+
+/** The external broker keeps our messages under this id, so a restart must come back with the same. */
+async function keptClientId(dataDir: string): Promise<string> {
+  const path = join(dataDir, 'mqtt-client-id');
+  const kept = await readSecretFile(path);
+  if (kept) return kept;
+  const made = `millrace-${randomBytes(6).toString('hex')}`;
+  await writeSecretFile(path, made);
+  return made;
+}
+
+async function readCa(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new MillraceError('CONFIG_INVALID', `CLOUD_MQTT_CA="${path}": ${errorText(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Waits for two parts, and lets go of the one that opened when the other did not. */
+async function both<A extends AsyncDisposable, B extends AsyncDisposable>(
+  first: Promise<A>,
+  second: Promise<B>,
+): Promise<[A, B]> {
+  const [a, b] = await Promise.allSettled([first, second]);
+  if (a.status === 'fulfilled' && b.status === 'fulfilled') return [a.value, b.value];
+  if (a.status === 'fulfilled') await a.value[Symbol.asyncDispose]();
+  if (b.status === 'fulfilled') await b.value[Symbol.asyncDispose]();
+  throw a.status === 'rejected' ? a.reason : (b as PromiseRejectedResult).reason;
+}
+
+interface StopParts {
+  http: HttpServer;
+  ingest: Ingest;
+  parts: AsyncDisposableStack;
+  log: Logger;
+}
+
+/**
+ * Streams first, so that they end behind something committed; then ingest, while the broker can still answer what
+ * it commits; then the rest. A store that does not answer must not hold up the end: what it had not confirmed, no
+ * device was told of, and so will be sent again.
+ */
+async function stopParts({ http, ingest, parts, log }: StopParts): Promise<void> {
+  const deadline = Date.now() + stopMs;
+  const isDrained = await within(drainMs, async () => {
+    await http.drain();
+    await ingest.close();
+  });
+  if (!isDrained) log.warn('the store did not answer: what it had not confirmed will be sent again');
+  const isStopped = await within(deadline - Date.now(), () => parts.disposeAsync());
+  if (!isStopped) log.warn('some parts did not stop in time and were left behind');
+}
+
+/** Whether `work` came to its end in time; a failure of it is thrown if it came in time too. */
+async function within(timeoutMs: number, work: () => Promise<void>): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => resolve(false), timeoutMs);
+  const running = work().then(() => true);
+  // Once it is late nobody waits for it any more.
+  running.catch(() => undefined);
+  try {
+    return await Promise.race([running, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,78 @@
+import { access, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PGlite } from '@electric-sql/pglite';
+import { errorText, MillraceError } from '@millrace/wire';
+import { drizzle as drizzleServer } from 'drizzle-orm/node-postgres';
+import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
+import { drizzle as drizzleEmbedded } from 'drizzle-orm/pglite';
+import pg from 'pg';
+import type { Logger } from 'pino';
+import * as schema from './schema.ts';
+
+/** PostgreSQL, whichever of the two it is. */
+export type Database = PgDatabase<PgQueryResultHKT, typeof schema>;
+
+export interface OpenedDatabase {
+  database: Database;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the embedded PostgreSQL in a folder, and makes it when there is none.
+ *
+ * Making one takes seconds, and a process killed meanwhile leaves a folder that looks complete and is not. So
+ * it is made under another name and renamed when it is whole.
+ *
+ * @throws MillraceError `DATA_DIR_UNUSABLE`
+ */
+export async function openEmbedded(folder: string): Promise<OpenedDatabase> {
+  try {
+    if (!(await exists(join(folder, 'PG_VERSION')))) {
+      const unfinished = `${folder}.unfinished`;
+      await rm(unfinished, { recursive: true, force: true });
+      const made = await PGlite.create(unfinished);
+      await made.close();
+      await rename(unfinished, folder);
+    }
+    const client = await PGlite.create(folder);
+    return { database: drizzleEmbedded({ client, schema }), close: () => client.close() };
+  } catch (error) {
+    throw new MillraceError(
+      'DATA_DIR_UNUSABLE',
+      `the records in ${folder} cannot be opened: ${errorText(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/**
+ * Connects to a PostgreSQL server.
+ *
+ * @throws MillraceError `CONFIG_INVALID` naming DATABASE_URL when it cannot be reached; never with its password
+ */
+export async function openServer(url: string, log: Logger): Promise<OpenedDatabase> {
+  const pool = new pg.Pool({ connectionString: url, max: 8, connectionTimeoutMillis: 10_000 });
+  // A connection that breaks while idle has nobody else to tell; the pool replaces it.
+  pool.on('error', (error) => log.warn({ error: errorText(error) }, 'a connection to PostgreSQL broke'));
+  try {
+    await pool.query('SELECT 1');
+  } catch (error) {
+    await pool.end();
+    const where = URL.parse(url)?.host ?? 'the server';
+    throw new MillraceError('CONFIG_INVALID', `DATABASE_URL: ${where} does not answer: ${errorText(error)}`, {
+      cause: error,
+    });
+  }
+  return { database: drizzleServer({ client: pool, schema }), close: () => pool.end() };
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
