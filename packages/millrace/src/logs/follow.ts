@@ -1,0 +1,131 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { MillraceError } from '@millrace/wire';
+import { type LogFilter, maxLimit } from './filter.ts';
+import type { LogLine, LogServer, TailEvent } from './server.ts';
+
+export interface FollowOptions {
+  server: LogServer;
+  filter: LogFilter;
+  /** Most lines shown of what is there already. */
+  limit: number;
+  signal: AbortSignal;
+  /** Told when the connection is lost and found again. */
+  onNotice: (text: string) => void;
+}
+
+/** A device's lines may reach the server this much later than they were written. */
+const slackMs = 30_000;
+/** The tail shows a line as it arrives, the search once it is stored: the search is asked again after this long. */
+const storedAfterMs = 1500;
+const maxKnown = 200_000;
+const maxBackoffMs = 5_000;
+
+/**
+ * The newest lines there are, oldest first, and then every line that arrives. No line is missed or repeated where
+ * the two meet, nor when the server restarts:
+ *
+ * - The tail is opened before the search is asked, so nothing falls between them; what both give is known by its id.
+ * - A line that arrived just before the tail opened may not be stored yet when the search runs. So the search is
+ *   asked once more a moment later.
+ * - When the connection breaks, or the server had to skip lines because we read too slowly, the search fills in
+ *   from `slackMs` before that moment.
+ *
+ * Ends when the signal is aborted.
+ *
+ * @throws MillraceError when the first connection fails, or the server refuses a later one for good
+ */
+export async function* follow(options: FollowOptions): AsyncGenerator<LogLine> {
+  const { server, filter, limit, signal, onNotice } = options;
+  const known = new KnownLines();
+  /** From where lines may be missing; `undefined` before the first connection. */
+  let resumeMs: number | undefined;
+  let backoffMs = 500;
+
+  while (!signal.aborted) {
+    try {
+      const openingMs = Date.now();
+      const tail = await server.tail(filter, signal);
+      let fromMs: number;
+      if (resumeMs === undefined) {
+        fromMs = openingMs;
+        const { logs } =
+          limit > 0 ? await server.search(filter, { limit, order: 'desc', signal }) : { logs: [] };
+        // Lines older than the oldest shown were left out on purpose, and must not come back as missed ones.
+        const oldest = logs.length === limit ? logs.at(-1)?.timestamp : undefined;
+        if (limit > 0) fromMs = Math.max(openingMs - slackMs, filter.sinceMs ?? 0, (oldest ?? -1) + 1);
+        for (const line of logs.reverse()) if (known.add(line)) yield line;
+      } else {
+        fromMs = resumeMs;
+        onNotice('connected again');
+        yield* missed(options, known, fromMs);
+      }
+      resumeMs = fromMs;
+      backoffMs = 500;
+      for await (const event of withLateSearch(tail, signal)) {
+        if (event === 'search again') yield* missed(options, known, fromMs);
+        else if ('line' in event) {
+          if (known.add(event.line)) yield event.line;
+          // By the line's time, since we may read long after it came; but a device's clock may be anywhere.
+          resumeMs = Math.max(openingMs, Math.min(Date.now(), event.line.timestamp)) - slackMs;
+        } else yield* missed(options, known, resumeMs);
+      }
+      if (!signal.aborted) onNotice('the server closed the connection; trying again');
+    } catch (error) {
+      if (signal.aborted) return;
+      const mayPass = error instanceof MillraceError && error.status >= 500;
+      if (resumeMs === undefined || !mayPass) throw error;
+      if (backoffMs === 500) onNotice(`${error.detail}; trying again`);
+    }
+    // Full jitter, so that many followers do not come back at once.
+    await pause(backoffMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+    backoffMs = Math.min(backoffMs * 2, maxBackoffMs);
+  }
+}
+
+async function* missed({ server, filter, signal }: FollowOptions, known: KnownLines, fromMs: number) {
+  const window = { ...filter, sinceMs: Math.max(fromMs, filter.sinceMs ?? 0) };
+  let cursor: string | undefined;
+  do {
+    const page = await server.search(window, { limit: maxLimit, order: 'asc', cursor, signal });
+    for (const line of page.logs) if (known.add(line)) yield line;
+    cursor = page.logs.length > 0 ? page.cursor : undefined;
+  } while (cursor !== undefined);
+}
+
+/** The tail's events, with one `search again` among them after `storedAfterMs`, however quiet the tail is. */
+async function* withLateSearch(
+  tail: AsyncGenerator<TailEvent>,
+  signal: AbortSignal,
+): AsyncGenerator<TailEvent | 'search again'> {
+  let late: Promise<'search again'> | undefined = pause(storedAfterMs, 'search again' as const, { signal });
+  let next = tail.next();
+  try {
+    while (true) {
+      const first = await Promise.race(late ? [next, late] : [next]);
+      if (first === 'search again') late = undefined;
+      else if (first.done) return;
+      else next = tail.next();
+      yield first === 'search again' ? first : (first.value as TailEvent);
+    }
+  } finally {
+    late?.catch(() => undefined);
+    next.catch(() => undefined);
+  }
+}
+
+/** Remembers the newest lines shown, so that none is shown twice. */
+class KnownLines {
+  readonly #keys = new Set<string>();
+
+  /** True when the line is new. */
+  add(line: LogLine): boolean {
+    const key = `${line.device} ${line.id || `${line.timestamp} ${line.message}`}`;
+    if (this.#keys.has(key)) return false;
+    this.#keys.add(key);
+    if (this.#keys.size > maxKnown) {
+      const [oldest] = this.#keys;
+      this.#keys.delete(oldest as string);
+    }
+    return true;
+  }
+}

@@ -1,0 +1,32 @@
+import type { Level } from '@millrace/wire';
+import { type Colour, painter } from '../terminal/colours.ts';
+import { harmless } from '../terminal/harmless.ts';
+import { localTime } from '../terminal/time.ts';
+import type { LogLine } from './server.ts';
+
+export interface LineStyle {
+  /** As the server gave it, one JSON object per line. */
+  json: boolean;
+  colourful: boolean;
+}
+
+const colours: Record<Level, Colour> = { debug: 'dim', info: 'green', warn: 'yellow', error: 'red' };
+
+/** `14:03:09.120 1a2b3c4d web info  the message`, newline included. The full date is shown where colours are not. */
+export function formatLine(line: LogLine, { json, colourful }: LineStyle, nowMs = Date.now()): string {
+  if (json) return `${JSON.stringify(line)}\n`;
+  const paint = painter(colourful);
+  const level = line.level.padEnd(5);
+  return [
+    paint('dim', localTime(line.timestamp, colourful ? nowMs : undefined)),
+    paint('blue', shortDevice(line.device)),
+    paint('cyan', harmless(line.serviceName ?? line.source.name)),
+    paint(colours[line.level] ?? 'dim', level),
+    `${harmless(line.message, { keepColours: colourful })}\n`,
+  ].join(' ');
+}
+
+/** A made-up uuid is told from others by its beginning; a name that a person chose is left whole. */
+export function shortDevice(device: string): string {
+  return harmless(/^[0-9a-f]{8}-?[0-9a-f-]{20,}$/i.test(device) ? device.slice(0, 8) : device);
+}

@@ -1,0 +1,120 @@
+import { readFileSync } from 'node:fs';
+import { agentSettings } from '@millrace/agent/config';
+import { cloudSettings } from '@millrace/cloud/config';
+import type { Settings } from '@millrace/wire';
+import { Command, Option } from 'commander';
+import { type LogsOptions, printLogs } from './logs/command.ts';
+import { untilStopped } from './running/until-stopped.ts';
+import { programLog } from './terminal/program-log.ts';
+import { settingsTable } from './terminal/settings-table.ts';
+
+export interface ProgramContext {
+  env: Record<string, string | undefined>;
+  stdout: NodeJS.WriteStream;
+  stderr: NodeJS.WriteStream;
+  /** Takes the exit code of a command that has ended. */
+  exitWith: (code: number) => void;
+}
+
+/** The command line. Throws commander's CommanderError instead of ending the process. */
+export function createProgram(context: ProgramContext): Command {
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const program = new Command('millrace')
+    .description('Container logs from devices to the cloud: nothing lost, nothing twice.')
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError('(see millrace --help)')
+    .configureHelp({ showGlobalOptions: false });
+  for (const command of [
+    upCommand(context),
+    agentCommand(context),
+    cloudCommand(context),
+    logsCommand(context),
+  ]) {
+    program.addCommand(command.copyInheritedSettings(program));
+  }
+  return program;
+}
+
+function upCommand({ env, stdout, exitWith }: ProgramContext): Command {
+  return service('up', { ...cloudSettings, ...agentSettings }, stdout)
+    .description('run everything in one process: broker, cloud, and the agent of this machine')
+    .action(async () => {
+      // Loaded here, since the store's library alone is half a gigabyte.
+      const { startUp } = await import('./up/up.ts');
+      const log = programLog(stdout, env);
+      exitWith(await untilStopped(() => startUp({ env, log, stdout }), { log }));
+    });
+}
+
+function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {
+  return service('agent', agentSettings, stdout)
+    .description('run the agent alone: capture the logs of this machine and ship them')
+    .action(async () => {
+      const { startAgent } = await import('@millrace/agent/main');
+      const log = programLog(stdout, env);
+      exitWith(await untilStopped(() => startAgent({ env, log }), { log }));
+    });
+}
+
+function cloudCommand({ env, stdout, exitWith }: ProgramContext): Command {
+  return service('cloud', cloudSettings, stdout)
+    .description('run the cloud alone: receive, store and serve the logs of devices')
+    .action(async () => {
+      const { startCloudAlone } = await import('./up/cloud-alone.ts');
+      const log = programLog(stdout, env);
+      exitWith(await untilStopped(() => startCloudAlone({ env, log, stdout }), { log }));
+    });
+}
+
+function service(name: string, settings: Settings, stdout: NodeJS.WriteStream): Command {
+  return new Command(name).addHelpText('after', () => `\n${settingsTable(settings, stdout.columns ?? 100)}`);
+}
+
+const logsHelp = `
+Environment:
+  MILLRACE_URL    Address of the server. Default: http://127.0.0.1:CLOUD_PORT (8080).
+  MILLRACE_TOKEN  Token of the server. Default: the one that "millrace up" leaves in DATA_DIR (./data), on the
+                  same machine only.
+
+Examples:
+  millrace logs -f                            everything, as it arrives
+  millrace logs --service web --level warn+   warnings and errors of one service
+  millrace logs --since 2h connection refused lines with both words
+  millrace logs --json --limit 1000 | jq .message`;
+
+function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command {
+  return new Command('logs')
+    .description('print lines from the cloud, oldest first, or follow them')
+    .argument('[text...]', 'words that must all occur in the message')
+    .option('-f, --follow', 'go on with the lines that arrive')
+    .option('--device <uuid>', 'only this device (the beginning of its uuid is enough)')
+    .option('--service <name>', 'only this service')
+    .option('--level <levels>', 'only these levels: error, or warn,error, or warn+')
+    .addOption(new Option('--stream <stream>', 'only this stream').choices(['stdout', 'stderr']))
+    .option('--since <moment>', 'from this moment: 10m (ago), 2h, 7d, a date, or ms since 1970')
+    .option('--until <moment>', 'before this moment')
+    .option('--limit <count>', 'at most this many lines, the newest', '100')
+    .option('--json', 'one JSON object per line')
+    .option('--url <url>', 'address of the server')
+    .addHelpText('after', logsHelp)
+    .action(async (words: string[], options: LogsOptions) => {
+      const stopping = new AbortController();
+      const stop = () => stopping.abort();
+      // `| head` closes the pipe when it has seen enough: that is an end like any other.
+      const onOutputError = (error: NodeJS.ErrnoException) => {
+        if (error.code !== 'EPIPE') throw error;
+        stop();
+      };
+      stdout.on('error', onOutputError);
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, stop);
+      try {
+        await printLogs(words, options, { env, stdout, stderr, signal: stopping.signal });
+      } catch (error) {
+        if (!stopping.signal.aborted) throw error;
+      }
+      exitWith(0);
+    });
+}

@@ -1,0 +1,84 @@
+// What the tests need beyond npm: programs of the operating system, under their Debian package names.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { ScriptError } from './install.mjs';
+
+/** PATH with the folders of system programs, which an ordinary user's PATH may lack. */
+export const systemPath = [process.env.PATH ?? '', '/usr/local/sbin', '/usr/sbin', '/sbin'].join(delimiter);
+
+const needed = {
+  'docker.io': () => isCommand('dockerd') && isCommand('docker'),
+  'busybox-static': isStaticBusybox,
+  iptables: () => isCommand('iptables'),
+  mosquitto: () => isCommand('mosquitto'),
+  'mosquitto-clients': () => isCommand('mosquitto_sub') && isCommand('mosquitto_pub'),
+  openssl: () => isCommand('openssl'),
+  gcc: () => isCommand('gcc'),
+  'libc6-dev': () => existsSync('/usr/include/stdlib.h'),
+  chromium: () => existsSync('/usr/bin/chromium'),
+};
+
+/** Services that come with these packages; the tests start their own private ones. */
+const services = {
+  'docker.io': ['docker.socket', 'docker', 'containerd'],
+  mosquitto: ['mosquitto'],
+};
+
+/**
+ * Installs the packages that are missing with apt when that is possible (Debian or a relative, as root).
+ *
+ * @throws {ScriptError} that names the missing packages otherwise
+ */
+export function ensureSystemPackages() {
+  const missing = missingPackages();
+  if (missing.length === 0) return;
+  const canInstall = existsSync('/etc/debian_version') && isCommand('apt-get') && process.getuid?.() === 0;
+  if (!canInstall) {
+    throw new ScriptError(
+      `the tests need these packages (Debian's names), which are missing: ${missing.join(' ')}\n` +
+        `On Debian or Ubuntu: sudo apt-get install --no-install-recommends ${missing.join(' ')}`,
+    );
+  }
+  console.error(`> apt-get install ${missing.join(' ')} (once; takes a minute or two)`);
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  apt(['update', '-qq'], env);
+  apt(['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+  stopServices(missing);
+  const still = missingPackages();
+  if (still.length > 0) {
+    throw new ScriptError(`apt installed ${missing.join(' ')}, but still missing: ${still.join(' ')}`);
+  }
+}
+
+function missingPackages() {
+  return Object.keys(needed).filter((name) => !needed[name]());
+}
+
+function apt(args, env) {
+  // apt's chatter would bury the tests' output, so it is shown only when it fails.
+  const run = spawnSync('apt-get', args, { env, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  if (run.status === 0) return;
+  const said = `${run.stdout ?? ''}${run.stderr ?? ''}`.trim().slice(-3000);
+  throw new ScriptError(`"apt-get ${args.join(' ')}" failed: ${run.error?.message ?? ''}\n${said}`);
+}
+
+function stopServices(installed) {
+  if (!existsSync('/run/systemd/system')) return;
+  for (const service of installed.flatMap((name) => services[name] ?? [])) {
+    // A service that never started is no failure; one that did would hold the default MQTT port.
+    spawnSync('systemctl', ['stop', service], { stdio: 'ignore' });
+  }
+}
+
+function isCommand(name) {
+  return systemPath.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, name)));
+}
+
+/** A test image holds busybox and nothing else, so one that needs shared libraries is of no use. */
+function isStaticBusybox() {
+  const path = ['/bin/busybox', '/usr/bin/busybox'].find((candidate) => existsSync(candidate));
+  if (!path) return false;
+  // A dynamic executable names its loader near the beginning of the file.
+  return !/\/ld-(linux|musl)/.test(readFileSync(path).subarray(0, 8192).toString('latin1'));
+}

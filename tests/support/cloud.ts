@@ -1,0 +1,140 @@
+import type { LogMessage } from '@millrace/wire';
+import { freePort } from './ports.ts';
+import { millrace, type Program, startProgram } from './programs.ts';
+import { until } from './wait.ts';
+
+export interface CloudLine extends LogMessage {
+  device: string;
+}
+
+export const adminToken = 'an-admin-token-for-tests';
+export const joinKey = 'a-join-key-for-tests';
+
+/** A cloud that runs as a process of its own, and its API. */
+export interface TestCloud extends AsyncDisposable {
+  readonly program: Program;
+  readonly url: string;
+  readonly mqttPort: number;
+  readonly wsPort: number;
+  get<T>(path: string): Promise<T>;
+  /** Every stored line of a service, in the order the API gives them, oldest first. */
+  linesOf(service: string): Promise<CloudLine[]>;
+  /** Number of lines stored of all devices. */
+  lineCount(): Promise<number>;
+  /** Lets a device in, as it would itself. */
+  register(uuid: string, apiKey: string): Promise<void>;
+  /** Ends it with a signal and starts it again on the same data and ports. */
+  restart(signal: NodeJS.Signals): Promise<void>;
+}
+
+/** Starts `millrace cloud` on free ports of loopback. */
+export async function startTestCloud(dataDir: string, env: Record<string, string> = {}): Promise<TestCloud> {
+  const [httpPort, mqttPort, wsPort] = [await freePort(), await freePort(), await freePort()];
+  const settings = {
+    DATA_DIR: dataDir,
+    CLOUD_HOST: '127.0.0.1',
+    CLOUD_PORT: String(httpPort),
+    MQTT_PORT: String(mqttPort),
+    MQTT_WS_PORT: String(wsPort),
+    ADMIN_TOKEN: adminToken,
+    JOIN_KEY: joinKey,
+    ...env,
+  };
+  const url = `http://127.0.0.1:${httpPort}`;
+  const start = async () => {
+    const started = startProgram(millrace('cloud'), { env: settings });
+    await started.says('The cloud is running.');
+    return started;
+  };
+  let program = await start();
+
+  const get = async <T>(path: string): Promise<T> => {
+    const response = await fetch(`${url}${path}`, { headers: { authorization: `Bearer ${adminToken}` } });
+    if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${await response.text()}`);
+    return (await response.json()) as T;
+  };
+  return {
+    get program() {
+      return program;
+    },
+    url,
+    mqttPort,
+    wsPort,
+    get,
+    async linesOf(service) {
+      const lines: CloudLine[] = [];
+      let cursor: string | undefined;
+      do {
+        const query = new URLSearchParams({
+          service,
+          order: 'asc',
+          limit: '10000',
+          ...(cursor && { cursor }),
+        });
+        const page = await get<{ logs: CloudLine[]; cursor?: string }>(`/api/v1/logs?${query}`);
+        lines.push(...page.logs);
+        cursor = page.cursor;
+      } while (cursor !== undefined);
+      return lines;
+    },
+    async lineCount() {
+      const { devices } = await get<{ devices: { lines: number }[] }>('/api/v1/devices');
+      return devices.reduce((sum, device) => sum + device.lines, 0);
+    },
+    async register(uuid, apiKey) {
+      const response = await fetch(`${url}/device/register`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${joinKey}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ uuid, api_key: apiKey }),
+      });
+      if (!response.ok) throw new Error(`register ${uuid}: ${response.status} ${await response.text()}`);
+    },
+    async restart(signal) {
+      await program.end(signal);
+      program = await start();
+    },
+    async [Symbol.asyncDispose]() {
+      await program[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** An agent that runs as a process of its own. */
+export interface TestAgent extends AsyncDisposable {
+  readonly program: Program;
+  /** Of the device API. */
+  readonly url: string;
+  restart(signal: NodeJS.Signals): Promise<void>;
+}
+
+/** Starts `millrace agent` on free ports of loopback. */
+export async function startTestAgent(dataDir: string, env: Record<string, string>): Promise<TestAgent> {
+  const [port, apiPort] = [await freePort(), await freePort()];
+  const settings = { DATA_DIR: dataDir, DEVICE_API_PORT: String(port), API_PORT: String(apiPort), ...env };
+  const url = `http://127.0.0.1:${port}`;
+  const start = async () => {
+    const started = startProgram(millrace('agent'), { env: settings });
+    const answers = () =>
+      fetch(`${url}/v1/logs?limit=1`).then(
+        (response) => response.ok,
+        () => false,
+      );
+    await until(async () => !started.running || (await answers()), { what: 'the device API to answer' });
+    if (!started.running) throw new Error(`the agent ended:\n${started.stdout}${started.stderr}`);
+    return started;
+  };
+  let program = await start();
+  return {
+    get program() {
+      return program;
+    },
+    url,
+    async restart(signal) {
+      await program.end(signal);
+      program = await start();
+    },
+    async [Symbol.asyncDispose]() {
+      await program[Symbol.asyncDispose]();
+    },
+  };
+}
