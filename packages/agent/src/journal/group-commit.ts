@@ -141,7 +141,8 @@ export class GroupCommit {
         await writer.write(members, sync, () => this.#options.stateBefore(first));
         if (sync) {
           this.syncs++;
-          this.#options.budget.spend(performance.now());
+          const lines = batches.reduce((sum, { header }) => sum + header.count, 0);
+          this.#options.budget.spend(performance.now(), lines);
         }
         for (const { header } of batches) writer.extend(header.first + header.count - 1);
         return true;

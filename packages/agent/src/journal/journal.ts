@@ -34,12 +34,15 @@ export interface JournalOptions {
 
 export interface JournalStats {
   journal: string;
-  /** Lines appended since the start of this process. */
+  /** Lines appended since the start of this process, and the bytes of their messages. */
   lines: number;
+  logBytes: number;
   segments: number;
   diskBytes: number;
   /** Bytes written to disk by this process. */
   writtenBytes: number;
+  /** Bytes written per byte of log: what the journal costs the flash. 0 before the first line. */
+  writtenPerLogByte: number;
   syncs: number;
 }
 
@@ -48,6 +51,7 @@ export type LineListener = (text: string, journal: string, seq: number) => void;
 
 const minSyncSpacingMs = 25;
 const maxSyncCredits = 1000;
+const busyLinesPerSecond = 50;
 const nothing = Buffer.alloc(0);
 const maxRecentBytes = 4 * 1024 * 1024;
 const cursorSaveMs = 5000;
@@ -85,6 +89,7 @@ export class Journal implements PositionStore, AsyncDisposable {
   #nextSeq: number;
   #cursorTimer: NodeJS.Timeout | undefined;
   #lines = 0;
+  #logBytes = 0;
 
   constructor(options: JournalOptions = {}) {
     this.#log = options.log;
@@ -130,6 +135,7 @@ export class Journal implements PositionStore, AsyncDisposable {
           intervalMs: syncIntervalMs,
           minSpacingMs: Math.min(minSyncSpacingMs, syncIntervalMs),
           maxCredits: maxSyncCredits,
+          busyLinesPerSecond,
         },
         performance.now(),
       ),
@@ -152,11 +158,11 @@ export class Journal implements PositionStore, AsyncDisposable {
    */
   append(line: LogInput, position?: SourcePosition): number {
     const level = line.level ?? defaultLevel(line.isStdErr ?? false);
-    return this.appendEncoded(encodeLine(line), level, position);
+    this.#logBytes += Buffer.byteLength(line.message) + 1;
+    return this.#add(encodeLine(line), level, position);
   }
 
-  /** As {@link append}, for a line already encoded by wire's `encodeLine`. */
-  appendEncoded(text: string, level: Level, position?: SourcePosition): number {
+  #add(text: string, level: Level, position: SourcePosition | undefined): number {
     if (this.#builder.isFullFor(text, position)) this.#seal();
     const seq = this.#nextSeq++;
     this.#builder.add(text, level);
@@ -237,12 +243,15 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   stats(): JournalStats {
     const segments = this.#segments();
+    const writtenBytes = this.#writer?.writtenBytes ?? 0;
     return {
       journal: this.#journal,
       lines: this.#lines,
+      logBytes: this.#logBytes,
       segments: segments.length,
       diskBytes: segments.reduce((sum, segment) => sum + segment.bytes, 0),
-      writtenBytes: this.#writer?.writtenBytes ?? 0,
+      writtenBytes,
+      writtenPerLogByte: this.#logBytes > 0 ? writtenBytes / this.#logBytes : 0,
       syncs: this.#commits.syncs,
     };
   }
