@@ -32,6 +32,7 @@ export function createProgram(context: ProgramContext): Command {
     agentCommand(context),
     cloudCommand(context),
     logsCommand(context),
+    journalCommand(context),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
   }
@@ -101,20 +102,62 @@ function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command
     .option('--url <url>', 'address of the server')
     .addHelpText('after', logsHelp)
     .action(async (words: string[], options: LogsOptions) => {
-      const stopping = new AbortController();
-      const stop = () => stopping.abort();
-      // `| head` closes the pipe when it has seen enough: that is an end like any other.
-      const onOutputError = (error: NodeJS.ErrnoException) => {
-        if (error.code !== 'EPIPE') throw error;
-        stop();
-      };
-      stdout.on('error', onOutputError);
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, stop);
+      const signal = untilUnwanted(stdout);
       try {
-        await printLogs(words, options, { env, stdout, stderr, signal: stopping.signal });
+        await printLogs(words, options, { env, stdout, stderr, signal });
       } catch (error) {
-        if (!stopping.signal.aborted) throw error;
+        if (!signal.aborted) throw error;
       }
       exitWith(0);
     });
+}
+
+/** Aborted by Ctrl-C, and when `| head` has seen enough and closes the pipe: ends like any other. */
+function untilUnwanted(stdout: NodeJS.WriteStream): AbortSignal {
+  const stopping = new AbortController();
+  const stop = () => stopping.abort();
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    stop();
+  });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, stop);
+  return stopping.signal;
+}
+
+const journalHelp = `
+<dir> is a device's data folder, its logs folder, or a copy of either. Nothing in it is changed.
+
+Examples:
+  millrace journal ls data                    the segments: bytes, lines, seqs, times
+  millrace journal cat /mnt/card/data | less  every line that can be read
+  millrace journal verify ./copy              what is damaged or missing; exit code 1 if anything is`;
+
+function journalCommand({ env, stdout, exitWith }: ProgramContext): Command {
+  const journal = new Command('journal')
+    .description("look into a device's journal, a copied-off one too")
+    .addHelpText('after', journalHelp);
+  const subcommand = (name: string, description: string) =>
+    journal
+      .command(name)
+      .description(description)
+      .argument('<dir>', 'data folder or logs folder')
+      .option('--json', 'JSON instead of text');
+  const load = () => import('./journal/commands.ts');
+  const context = () => ({ env, stdout, signal: untilUnwanted(stdout) });
+  subcommand('ls', 'list its segments').action(async (dir: string, { json = false }: { json?: boolean }) => {
+    await (await load()).listJournal(dir, json, context());
+    exitWith(0);
+  });
+  subcommand('cat', 'print its lines, oldest first').action(
+    async (dir: string, { json = false }: { json?: boolean }) => {
+      await (await load()).printJournal(dir, json, context());
+      exitWith(0);
+    },
+  );
+  subcommand('verify', 'read everything and say what is damaged').action(
+    async (dir: string, { json = false }: { json?: boolean }) => {
+      exitWith((await (await load()).verifyJournal(dir, json, context())) ? 0 : 1);
+    },
+  );
+  return journal;
 }

@@ -24,6 +24,14 @@ const namePattern = /^(\d{10})\.log\.gz$/;
 // A first member's header lies within this many bytes.
 const headBytes = 128 * 1024;
 
+/** Names of the segments in a journal's folder, oldest first. */
+export function segmentNames(disk: JournalDisk): string[] {
+  return disk
+    .list()
+    .filter((name) => namePattern.test(name))
+    .sort();
+}
+
 export function segmentName(number: number): string {
   return `${String(number).padStart(10, '0')}.log.gz`;
 }
@@ -47,10 +55,7 @@ export function recover(disk: JournalDisk): Recovered {
     truncatedBytes: 0,
     removed: [],
   };
-  const names = disk
-    .list()
-    .filter((name) => namePattern.test(name))
-    .sort();
+  const names = segmentNames(disk);
   const newest = names.at(-1);
   if (newest) found.nextSegmentNumber = Number(namePattern.exec(newest)?.[1]) + 1;
   const tail = readTail(disk, names, found);

@@ -1,4 +1,4 @@
-import type { Level } from '@millrace/wire';
+import type { Level, LogMessage } from '@millrace/wire';
 import { type Colour, painter } from '../terminal/colours.ts';
 import { harmless } from '../terminal/harmless.ts';
 import { localTime } from '../terminal/time.ts';
@@ -15,15 +15,23 @@ const colours: Record<Level, Colour> = { debug: 'dim', info: 'green', warn: 'yel
 /** `14:03:09.120 1a2b3c4d web info  the message`, newline included. The full date is shown where colours are not. */
 export function formatLine(line: LogLine, { json, colourful }: LineStyle, nowMs = Date.now()): string {
   if (json) return `${JSON.stringify(line)}\n`;
+  const [time, ...rest] = columns(line, colourful, nowMs);
+  return [time, painter(colourful)('blue', shortDevice(line.device)), ...rest].join(' ');
+}
+
+/** The same for a line on the device itself: without the device. */
+export function formatLocalLine(line: LogMessage, colourful: boolean, nowMs = Date.now()): string {
+  return columns(line, colourful, nowMs).join(' ');
+}
+
+function columns(line: LogMessage, colourful: boolean, nowMs: number): string[] {
   const paint = painter(colourful);
-  const level = line.level.padEnd(5);
   return [
     paint('dim', localTime(line.timestamp, colourful ? nowMs : undefined)),
-    paint('blue', shortDevice(line.device)),
     paint('cyan', harmless(line.serviceName ?? line.source.name)),
-    paint(colours[line.level] ?? 'dim', level),
+    paint(colours[line.level] ?? 'dim', line.level.padEnd(5)),
     `${harmless(line.message, { keepColours: colourful })}\n`,
-  ].join(' ');
+  ];
 }
 
 /** A made-up uuid is told from others by its beginning; a name that a person chose is left whole. */

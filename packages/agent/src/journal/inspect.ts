@@ -1,0 +1,107 @@
+import type { LevelCounts, LogMessage } from '@millrace/wire';
+import { EncodedBatch } from '../logging/feed-batch.ts';
+import type { JournalDisk } from './disk.ts';
+import { contentLines, memberContent, noLevels, walkMembers } from './member.ts';
+import { segmentNames } from './recovery.ts';
+import { lastSeq } from './segment.ts';
+
+/** A stretch of a segment that cannot be read. */
+export interface Damage {
+  offset: number;
+  bytes: number;
+  /** `header`: the place of a member is unknown; `content`: its lines are gone, its header is not; `tail`: cut off at the end. */
+  where: 'header' | 'content' | 'tail';
+}
+
+/** Seqs that should follow on from one another and do not. */
+export interface MissingSeqs {
+  journal: string;
+  first: number;
+  last: number;
+}
+
+export interface SegmentReport {
+  name: string;
+  bytes: number;
+  /** Ids of the journals in it, in order; more than one only in a damaged folder. */
+  journals: string[];
+  firstSeq: number | undefined;
+  lastSeq: number | undefined;
+  /** Batches and lines that can be read. */
+  batches: number;
+  lines: number;
+  levels: LevelCounts;
+  /** When its first and last batch were sealed, ms since 1970. */
+  fromMs: number | undefined;
+  toMs: number | undefined;
+  damage: Damage[];
+  /** Missing between the segment before (or a batch before) and a batch of this one. */
+  missing: MissingSeqs[];
+}
+
+/** A segment's report and, batch by batch, its lines. */
+export interface InspectedSegment {
+  report: SegmentReport;
+  batches: EncodedBatch[];
+}
+
+/**
+ * Reads a journal's folder from end to end and changes nothing: a device's own, or a copy. One segment is held
+ * in memory at a time. What cannot be read is reported, and reading goes on behind it.
+ */
+export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> {
+  const next = new Map<string, number>();
+  for (const name of segmentNames(disk)) {
+    const segment = disk.readAll(name);
+    const report: SegmentReport = {
+      name,
+      bytes: segment.length,
+      journals: [],
+      firstSeq: undefined,
+      lastSeq: undefined,
+      batches: 0,
+      lines: 0,
+      levels: noLevels(),
+      fromMs: undefined,
+      toMs: undefined,
+      damage: [],
+      missing: [],
+    };
+    const batches: EncodedBatch[] = [];
+    let end = 0;
+    for (const { header, offset, bytes } of walkMembers(segment).members) {
+      if (offset > end) report.damage.push({ offset: end, bytes: offset - end, where: 'header' });
+      end = offset + bytes.length;
+      const { journal, first, count, levels, sealed } = header;
+      if (!report.journals.includes(journal)) report.journals.push(journal);
+      const content = memberContent(bytes);
+      if (!content) {
+        report.damage.push({ offset, bytes: bytes.length, where: 'content' });
+        continue;
+      }
+      report.fromMs ??= sealed;
+      report.toMs = sealed;
+      const expected = next.get(journal) ?? first;
+      if (first > expected) report.missing.push({ journal, first: expected, last: first - 1 });
+      next.set(journal, lastSeq(header) + 1);
+      if (count === 0) continue;
+      report.firstSeq ??= first;
+      report.lastSeq = lastSeq(header);
+      report.batches++;
+      report.lines += count;
+      levels.forEach((n, i) => {
+        report.levels[i] = (report.levels[i] ?? 0) + n;
+      });
+      batches.push(
+        new EncodedBatch({ header: { journal, first, count, levels, sealed }, lines: contentLines(content) }),
+      );
+    }
+    if (end < segment.length) report.damage.push({ offset: end, bytes: segment.length - end, where: 'tail' });
+    yield { report, batches };
+  }
+}
+
+/** Every line of a journal's folder that can be read, oldest first. */
+export function* readJournal(disk: JournalDisk): Generator<LogMessage> {
+  for (const { batches } of inspectJournal(disk)) for (const batch of batches) yield* batch.messages();
+}
