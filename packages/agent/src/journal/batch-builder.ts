@@ -8,7 +8,8 @@ const maxPositionBytes = maxHeaderJsonBytes - 16 * 1024;
 
 /** Lines on their way into one batch, and the source positions after the last of them. */
 export class BatchBuilder {
-  readonly first: number;
+  /** Seq of its first line. */
+  first: number;
   count = 0;
   levels: LevelCounts = noLevels();
   readonly positions = new Map<string, Json>();

@@ -25,6 +25,19 @@ export class CursorTable {
     return cursor;
   }
 
+  /** A journal id that begins now. */
+  add(epoch: number, journal: string): void {
+    this.#journals.set(epoch, journal);
+  }
+
+  /** The place of the reader that is furthest behind; `undefined` when none is in use. */
+  slowest(): number | undefined {
+    let slowest: number | undefined;
+    for (const { ackedPosition } of this.#open.values())
+      slowest = Math.min(slowest ?? ackedPosition, ackedPosition);
+    return slowest;
+  }
+
   /** What a member's header saves. */
   state(): Record<string, [journal: string, seq: number]> {
     for (const [name, cursor] of this.#open) this.#saved.set(name, cursor.ackedPosition);

@@ -18,7 +18,20 @@ export interface CursorSource {
   wait(signal: AbortSignal | undefined): Promise<void>;
   readonly closed: AbortSignal;
   acked(): void;
-  lost(count: number, first: number, last: number, reason: string): void;
+  /** The first batch behind `position` that memory has, for when no segment has any. */
+  onlyInMemoryAfter(position: number): StoredBatch | undefined;
+  lost(loss: Loss): void;
+}
+
+/** Lines that a reader will never get. */
+export interface Loss {
+  count: number;
+  /** Seqs, inclusive. */
+  first: number;
+  last: number;
+  epoch: number;
+  /** They lay before everything that is kept, and were not damaged further in. */
+  dropped: boolean;
 }
 
 interface JournalCursorOptions {
@@ -103,7 +116,7 @@ export class JournalCursor implements Feed {
       this.#reader?.reset();
       return recent;
     }
-    return this.#reader?.after(position);
+    return this.#reader?.after(position) ?? this.#source.onlyInMemoryAfter(position);
   }
 
   /** Lines that should lie between what was read and `batch`, and do not, are recorded as lost. */
@@ -118,7 +131,7 @@ export class JournalCursor implements Feed {
     this.#lost += count;
     const dropped = linePosition(found.epoch, found.seq) <= this.#source.oldest();
     this.#read = batch.first - 1;
-    this.#source.lost(count, firstLost, found.seq - 1, dropped ? 'journal full' : 'journal damaged');
+    this.#source.lost({ count, first: firstLost, last: found.seq - 1, epoch: found.epoch, dropped });
   }
 
   /** A small batch is joined by the small ones that follow it, as far as they are there already. */

@@ -5,10 +5,11 @@ import type { MemberHeader } from './member.ts';
 import type { SegmentState, SegmentWriter } from './segment-writer.ts';
 import type { SyncBudget } from './sync-budget.ts';
 
-/** A batch that will not change any more, with its bytes for the segment. */
+/** A batch that will not change any more. */
 export interface SealedBatch {
   header: MemberHeader;
-  member: Buffer;
+  /** Its bytes for the segment. */
+  encode: () => Buffer;
   /** Bytes of its lines, which count against the bounds. */
   lineBytes: number;
 }
@@ -25,8 +26,18 @@ interface GroupCommitOptions {
   hasOpen: () => boolean;
   /** The state right before line `nextSeq`, for a new segment's snapshot. */
   stateBefore: (nextSeq: number) => SegmentState;
-  /** Called once the batches are durable. */
+  /** Called once the batches are durable; in an outage, at once. */
   committed: (batches: readonly SealedBatch[]) => void;
+  /** The disk has been failing for `graceMs`: these batches, all that is sealed, will not be written as they are. */
+  outage: (batches: readonly SealedBatch[], error: unknown) => void;
+  /** What must be on disk before an outage is over. */
+  retained: () => { members: Buffer[]; nextSeq: number };
+  /** It is on disk. */
+  resumed: () => void;
+  /** How long writes may fail, with sources waiting, before the journal goes on in memory. */
+  graceMs: number;
+  /** Time between attempts while the disk fails. */
+  retryMs: number;
   log: Logger | undefined;
 }
 
@@ -35,11 +46,15 @@ const coalesceMs = 2;
 const groupBytes = 1024 * 1024;
 // Sources are slowed down when this much waits for the disk.
 const maxWaitingBytes = 4 * 1024 * 1024;
-const retryMs = 1000;
 
 /**
  * Writes sealed batches in groups, one write and one sync each. While a group is on its way to the disk the next
- * one collects. When a group is due, the budget says.
+ * one collects. When a group is due, the budget says. Three states:
+ *
+ *   disk ── a write fails ──► failing ── for graceMs ──► outage ── what is retained could be written ──► disk
+ *                               └── a retry succeeds ──► disk
+ *
+ * While failing, sources wait: what they read from keeps the lines. In an outage, groups are committed in memory.
  */
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
@@ -53,6 +68,9 @@ export class GroupCommit {
   #writing: Promise<void> | undefined;
   #drained: PromiseWithResolvers<void> | undefined;
   #urgent = false;
+  #probe: NodeJS.Timeout | undefined;
+  /** The disk cannot be written; what is committed is only in memory. */
+  inOutage = false;
   syncs = 0;
 
   constructor(options: GroupCommitOptions) {
@@ -73,7 +91,8 @@ export class GroupCommit {
       return;
     }
     const now = performance.now();
-    const delayMs = this.#options.writer ? this.#options.budget.delayMs(now, this.#urgent) : 0;
+    const delayMs =
+      this.#options.writer && !this.inOutage ? this.#options.budget.delayMs(now, this.#urgent) : 0;
     const due = now + Math.max(coalesceMs, delayMs);
     if (this.#timer && this.#timerDueMs <= due) return;
     clearTimeout(this.#timer);
@@ -90,7 +109,11 @@ export class GroupCommit {
 
   /** Writes what is there now; joins the write that is under way, if one is. */
   write(): Promise<void> {
-    this.#writing ??= this.#writeGroup().finally(() => {
+    return this.#alone(() => this.#writeGroup());
+  }
+
+  #alone(work: () => Promise<void>): Promise<void> {
+    this.#writing ??= work().finally(() => {
       this.#writing = undefined;
       if (this.#options.hasOpen() || this.#sealed.length > 0) this.schedule(false);
     });
@@ -101,6 +124,7 @@ export class GroupCommit {
   async close(): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#probe);
     this.#drained?.resolve();
     await this.#options.writer?.close();
   }
@@ -117,10 +141,9 @@ export class GroupCommit {
     this.#sealedBytes = 0;
     this.#urgent = false;
     const { writer } = this.#options;
-    const written = !writer || (await this.#writeToDisk(writer, batches));
+    const written = !writer || this.inOutage || (await this.#writeToDisk(writer, batches));
     this.#writingBytes = 0;
-    if (!written) return;
-    this.#options.committed(batches);
+    if (written) this.#options.committed(batches);
     if (this.#drained && this.#waitingBytes() < maxWaitingBytes) {
       this.#drained.resolve();
       this.#drained = undefined;
@@ -128,11 +151,11 @@ export class GroupCommit {
   }
 
   /**
-   * Tries until it succeeds: sources wait meanwhile, and what they read from keeps the lines. False when the
-   * journal was closed before it did.
+   * Tries for as long as the grace lasts. False when it ended in an outage, or the journal was closed.
    */
   async #writeToDisk(writer: SegmentWriter, batches: readonly SealedBatch[]): Promise<boolean> {
-    const members = batches.map((batch) => batch.member);
+    const members = batches.map((batch) => batch.encode());
+    const startMs = performance.now();
     // Cursors alone are not worth a sync: a lost one costs a repeated send, which the far end recognises.
     const sync = batches.some(({ header }) => header.count > 0 || header.positions);
     const first = batches[0]?.header.first ?? 1;
@@ -147,16 +170,63 @@ export class GroupCommit {
         for (const { header } of batches) writer.extend(header.first + header.count - 1);
         return true;
       } catch (error) {
-        if (attempt === 1 || attempt % 60 === 0) {
+        if (attempt === 1) {
           this.#options.log?.error(
             { error: errorText(error) },
-            'journal: cannot write; capture waits until it can',
+            'journal: cannot write to disk; trying again',
           );
         }
-        await pause(retryMs, undefined, { signal: this.#closing.signal }).catch(() => {});
+        if (performance.now() - startMs >= this.#options.graceMs) {
+          this.#beginOutage(batches, error);
+          return false;
+        }
+        await pause(this.#options.retryMs, undefined, { signal: this.#closing.signal }).catch(() => {});
       }
     }
     return false;
+  }
+
+  #beginOutage(batches: readonly SealedBatch[], error: unknown): void {
+    const sealed = [...batches, ...this.#sealed];
+    this.#sealed = [];
+    this.#sealedBytes = 0;
+    this.#writingBytes = 0;
+    this.inOutage = true;
+    this.#options.outage(sealed, error);
+    this.#probeLater();
+  }
+
+  #probeLater(): void {
+    this.#probe = setTimeout(() => void this.tryDisk(), this.#options.retryMs);
+    this.#probe.unref();
+  }
+
+  /** Ends an outage if the disk can be written by now. */
+  async tryDisk(): Promise<void> {
+    await this.#writing;
+    if (this.#closing.signal.aborted) return;
+    await this.#alone(() => this.#resume());
+  }
+
+  /** Writes what memory has kept. Meanwhile lines collect, to be written behind it. */
+  async #resume(): Promise<void> {
+    const { writer, seal, committed, retained, stateBefore } = this.#options;
+    if (!writer) return;
+    seal();
+    committed(this.#sealed);
+    this.#sealed = [];
+    this.#sealedBytes = 0;
+    const { members, nextSeq } = retained();
+    try {
+      await writer.write(members, true, () => stateBefore(nextSeq));
+    } catch (error) {
+      this.#options.log?.debug({ error: errorText(error) }, 'journal: still cannot write to disk');
+      this.#probeLater();
+      return;
+    }
+    this.syncs++;
+    this.inOutage = false;
+    this.#options.resumed();
   }
 
   #waitingBytes(): number {

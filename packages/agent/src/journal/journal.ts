@@ -1,53 +1,24 @@
-import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, type Level, type LogInput } from '@millrace/wire';
+import { defaultLevel, encodeLine, errorText, type Level, type LogInput } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
+import type { Loss } from './cursor.ts';
 import { CursorTable } from './cursor-table.ts';
 import type { JournalDisk } from './disk.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
+import { newJournalId } from './journal-id.ts';
 import { encodeMember, type MemberHeader } from './member.ts';
+import type { JournalOptions, JournalStats, LineListener } from './options.ts';
+import { Positions } from './positions.ts';
 import { RecentBatches } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
-import { lastSeq, linePosition, type Segment } from './segment.ts';
-import { type SegmentState, SegmentWriter } from './segment-writer.ts';
+import { lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
+import { positionMembers, type SegmentState, SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
 import { SyncBudget } from './sync-budget.ts';
 
-export interface JournalOptions {
-  /** Where segments lie; without one the journal lives in memory and forgets with the process. */
-  disk?: JournalDisk;
-  /** A segment is closed when it is larger. Default 5 MB. */
-  maxFileBytes?: number;
-  /** Most bytes of all segments together; the oldest is dropped to keep it. Default 200 MB. */
-  maxBytes?: number;
-  /** Segments older than this are dropped. Default 30 days. */
-  maxAgeMs?: number;
-  /** Lines and age of what is kept in memory. Defaults 1000 lines, 1 h. */
-  recentLines?: number;
-  recentAgeMs?: number;
-  /** Mean time between syncs in the long run. Default 1000 ms. */
-  syncIntervalMs?: number;
-  log?: Logger;
-}
-
-export interface JournalStats {
-  journal: string;
-  /** Lines appended since the start of this process, and the bytes of their messages. */
-  lines: number;
-  logBytes: number;
-  segments: number;
-  diskBytes: number;
-  /** Bytes written to disk by this process. */
-  writtenBytes: number;
-  /** Bytes written per byte of log: what the journal costs the flash. 0 before the first line. */
-  writtenPerLogByte: number;
-  syncs: number;
-}
-
-/** Called with every line as it is appended, before it is durable. */
-export type LineListener = (text: string, journal: string, seq: number) => void;
+export type { JournalOptions, JournalStats, LineListener } from './options.ts';
 
 const minSyncSpacingMs = 25;
 const maxSyncCredits = 1000;
@@ -67,6 +38,11 @@ const closeTimeoutMs = 2000;
  * Nothing is shown to a cursor before it is durable. A line that left the device but was lost from its disk by
  * a power cut would have its seq given to another line, which the cloud would take for a duplicate.
  *
+ * When the disk fails for longer than the grace, the journal goes on in memory under a new id, so that lines still
+ * reach their readers. What is on disk stays as it was; positions do not move there. Once the disk can be written
+ * again, what memory still has goes into a segment of the new id, and the positions behind it. A process that dies
+ * in an outage loses what was only in memory: after its restart the sources are read again from the old positions.
+ *
  * Single writer: one process per folder, which the agent guards with a lock.
  */
 export class Journal implements PositionStore, AsyncDisposable {
@@ -75,11 +51,12 @@ export class Journal implements PositionStore, AsyncDisposable {
   readonly #disk: JournalDisk | undefined;
   readonly #writer: SegmentWriter | undefined;
   readonly #commits: GroupCommit;
-  readonly #journal: string;
-  readonly #epoch: number;
+  #journal: string;
+  #epoch: number;
   readonly #recent: RecentBatches;
-  /** Positions as saved: those of written batches, and what recovery found. */
-  readonly #positions: Map<string, Json>;
+  readonly #positions: Positions;
+  /** Epochs that began in an outage. */
+  readonly #outages = new Set<number>();
   readonly #cursors: CursorTable;
   readonly #listeners = new Set<LineListener>();
   readonly #waiters = new Set<() => void>();
@@ -100,7 +77,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.created = found?.current?.created ?? now;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
     this.#nextSeq = found?.current?.nextSeq ?? 1;
-    this.#positions = found?.positions ?? new Map();
+    this.#positions = new Positions(found?.positions);
     this.#cursors = new CursorTable(found, { epoch: this.#epoch, journal: this.#journal });
     this.#builder = new BatchBuilder(this.#nextSeq);
     this.#recent = new RecentBatches(
@@ -108,6 +85,7 @@ export class Journal implements PositionStore, AsyncDisposable {
         maxLines: options.recentLines ?? 1000,
         maxAgeMs: options.recentAgeMs ?? 3_600_000,
         maxBytes: maxRecentBytes,
+        maxOnlyCopyBytes: options.maxOutageBytes ?? 16 * 1024 * 1024,
       },
       linePosition(this.#epoch, this.#nextSeq - 1),
     );
@@ -144,6 +122,11 @@ export class Journal implements PositionStore, AsyncDisposable {
       hasOpen: () => !this.#builder.isEmpty,
       stateBefore: (nextSeq) => this.#stateBefore(nextSeq),
       committed: (batches) => this.#committed(batches),
+      outage: (batches, error) => this.#goOnInMemory(batches, error),
+      retained: () => this.#retained(),
+      resumed: () => this.#backOnDisk(),
+      graceMs: options.outageGraceMs ?? 5000,
+      retryMs: options.diskRetryMs ?? 1000,
       log: options.log,
     });
   }
@@ -187,11 +170,11 @@ export class Journal implements PositionStore, AsyncDisposable {
   }
 
   position(key: string): Json | undefined {
-    return this.#positions.get(key);
+    return this.#positions.position(key);
   }
 
   positions(prefix: string): ReadonlyMap<string, Json> {
-    return new Map([...this.#positions].filter(([key]) => key.startsWith(prefix)));
+    return this.#positions.positions(prefix);
   }
 
   /**
@@ -204,13 +187,14 @@ export class Journal implements PositionStore, AsyncDisposable {
       durable: () => this.#recent.durable,
       newest: () => linePosition(this.#epoch, this.#nextSeq - 1),
       recentAfter: (position) => this.#recent.after(position),
+      onlyInMemoryAfter: (position) => this.#recent.firstAfter(position),
       segments: () => this.#segments(),
       disk: this.#disk,
       positionOf: (journal, seq) => this.#cursors.positionOf(journal, seq),
       wait: (signal) => this.#wait(signal),
       closed: this.#closing.signal,
       acked: () => this.#cursorMoved(),
-      lost: (count, first, last, reason) => this.#recordLoss(name, count, first, last, reason),
+      lost: (loss) => this.#recordLoss(name, loss),
     }));
   }
 
@@ -253,6 +237,8 @@ export class Journal implements PositionStore, AsyncDisposable {
       writtenBytes,
       writtenPerLogByte: this.#logBytes > 0 ? writtenBytes / this.#logBytes : 0,
       syncs: this.#commits.syncs,
+      memoryOnly: this.#commits.inOutage,
+      shed: [...this.#recent.shed],
     };
   }
 
@@ -284,6 +270,7 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   async #saveAll(): Promise<void> {
     await this.flush();
+    if (this.#commits.inOutage) await this.#commits.tryDisk();
     if (this.#cursorsChanged) await this.#commits.write();
   }
 
@@ -307,22 +294,76 @@ export class Journal implements PositionStore, AsyncDisposable {
     clearTimeout(this.#cursorTimer);
     this.#cursorTimer = undefined;
     const lines = builder.lines();
-    const member = this.#writer ? encodeMember(header, lines) : nothing;
-    this.#commits.add({ header, member, lineBytes: lines.length });
+    this.#commits.add({ header, encode: () => encodeMember(header, lines), lineBytes: lines.length });
     if (builder.count > 0) this.#recent.push(new StoredBatch({ header, epoch: this.#epoch, lines }));
     this.#builder = new BatchBuilder(this.#nextSeq);
   }
 
   #committed(batches: readonly SealedBatch[]): void {
     for (const { header } of batches) {
-      for (const [key, value] of Object.entries(header.positions ?? {})) {
-        if (value === null) this.#positions.delete(key);
-        else this.#positions.set(key, value);
-      }
+      const changes = Object.entries(header.positions ?? {});
+      if (this.#commits.inOutage) this.#positions.keep(changes);
+      else this.#positions.save(changes);
       this.#recent.durable = linePosition(this.#epoch, lastSeq(header));
     }
-    this.#recent.evict(Date.now());
+    if (this.#commits.inOutage) this.#recent.evictOnlyCopies(Date.now(), this.#confirmed());
+    else this.#recent.evict(Date.now());
     this.#wake();
+  }
+
+  /** Everything through here has been confirmed to every reader. */
+  #confirmed(): number {
+    return this.#cursors.slowest() ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** The disk failed: what it did not take begins a journal of its own. */
+  #goOnInMemory(batches: readonly SealedBatch[], error: unknown): void {
+    void this.#writer?.leaveSegment();
+    this.#epoch++;
+    this.#journal = newJournalId();
+    this.#cursors.add(this.#epoch, this.#journal);
+    this.#outages.add(this.#epoch);
+    let next = 1;
+    this.#recent.renumber((batch) => {
+      const header = { ...batch.header, journal: this.#journal, first: next };
+      next += header.count;
+      return new StoredBatch({ header, epoch: this.#epoch, lines: batch.lines });
+    });
+    for (const { header } of batches) this.#positions.keep(Object.entries(header.positions ?? {}));
+    this.#recent.durable = linePosition(this.#epoch, next - 1);
+    this.#builder.first = next;
+    this.#nextSeq = next + this.#builder.count;
+    this.#wake();
+    this.#log?.error(
+      { error: errorText(error) },
+      'journal: the disk cannot be written; lines are kept in memory only until it can',
+    );
+  }
+
+  /** What is only in memory, as members of a new segment: the lines, and last the positions behind them. */
+  #retained(): { members: Buffer[]; nextSeq: number } {
+    const batches = this.#recent.all().filter((batch) => batch.epoch === this.#epoch);
+    const { created } = this;
+    const positions = positionMembers(
+      { journal: this.#journal, created, nextSeq: this.#nextSeq },
+      this.#positions.unsaved,
+      Date.now(),
+    );
+    return {
+      members: [
+        ...batches.map((batch) => encodeMember({ ...batch.header, created }, batch.lines)),
+        ...positions.map((header) => encodeMember(header, nothing)),
+      ],
+      nextSeq: batches[0]?.header.first ?? this.#nextSeq,
+    };
+  }
+
+  #backOnDisk(): void {
+    this.#positions.settle();
+    const { durable } = this.#recent;
+    this.#writer?.extend(splitPosition(durable).seq);
+    this.#recent.evict(Date.now());
+    this.#log?.info('journal: the disk can be written again');
   }
 
   #stateBefore(nextSeq: number): SegmentState {
@@ -331,7 +372,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       created: this.created,
       epoch: this.#epoch,
       nextSeq,
-      positions: this.#positions,
+      positions: this.#positions.saved,
       cursors: this.#cursors.state(),
     };
   }
@@ -364,7 +405,9 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#cursorTimer.unref();
   }
 
-  #recordLoss(name: string, count: number, first: number, last: number, reason: string): void {
+  #recordLoss(name: string, { count, first, last, epoch, dropped }: Loss): void {
+    const inMemory = this.#outages.has(epoch) && (!dropped || this.#commits.inOutage);
+    const reason = inMemory ? 'memory full' : dropped ? 'journal full' : 'journal damaged';
     const range = first === last ? `seq ${first}` : `seq ${first}–${last}`;
     this.append({
       message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (before ${name} had sent them)`,
@@ -374,12 +417,4 @@ export class Journal implements PositionStore, AsyncDisposable {
       fields: { lost: count, first, last, reason, backend: name },
     });
   }
-}
-
-// 13 random bytes in base 36: 20 characters of [0-9a-z].
-function newJournalId(): string {
-  return BigInt(`0x${randomBytes(13).toString('hex')}`)
-    .toString(36)
-    .padStart(20, '0')
-    .slice(-20);
 }

@@ -1,10 +1,17 @@
+import { type Level, type LevelCounts, levelRank } from '@millrace/wire';
+import { noLevels } from './member.ts';
 import type { StoredBatch } from './stored-batch.ts';
 
 export interface RecentLimits {
   maxLines: number;
   maxBytes: number;
   maxAgeMs: number;
+  /** Most bytes of lines that are nowhere else and not confirmed by every reader. */
+  maxOnlyCopyBytes: number;
 }
+
+/** Shed in this order, before lines go by age alone. */
+const shedFirst: readonly Level[] = ['debug', 'info'];
 
 /**
  * The newest batches, kept in memory for readers at the journal's end and for local queries. Batches that are
@@ -17,6 +24,8 @@ export class RecentBatches {
   #bytes = 0;
   /** Position of the last durable line. */
   durable: number;
+  /** Lines shed while memory was the only place they had, by level. */
+  readonly shed: LevelCounts = noLevels();
 
   constructor(limits: RecentLimits, durable: number) {
     this.#limits = limits;
@@ -31,26 +40,37 @@ export class RecentBatches {
 
   /** Drops what exceeds the limits, oldest first. `nowMs` by the wall clock, as `sealed` is. */
   evict(nowMs: number): void {
-    const { maxLines, maxBytes, maxAgeMs } = this.#limits;
-    let drop = 0;
-    for (const batch of this.#batches) {
-      if (batch.last > this.durable) break;
-      const over =
-        this.#lines - batch.header.count >= maxLines ||
-        this.#bytes > maxBytes ||
-        nowMs - batch.header.sealed > maxAgeMs;
-      if (!over) break;
-      this.#lines -= batch.header.count;
-      this.#bytes -= batch.lines.length;
-      drop++;
+    this.#evictThrough(this.durable, nowMs);
+  }
+
+  /**
+   * The same while there is no disk: what lies behind `confirmed` is kept, unless its own limit is exceeded. Then
+   * lines go by their level first, and by age only when that is not enough.
+   */
+  evictOnlyCopies(nowMs: number, confirmed: number): void {
+    this.#evictThrough(Math.min(confirmed, this.durable), nowMs);
+    const { maxOnlyCopyBytes } = this.#limits;
+    if (this.#bytes <= maxOnlyCopyBytes) return;
+    // Some more than necessary, or every line would bring the next pass.
+    const target = maxOnlyCopyBytes * 0.9;
+    for (const level of shedFirst) this.#shedLevel(level, target, confirmed);
+    while (this.#bytes > target) {
+      const [oldest] = this.#batches;
+      if (!oldest || oldest.last > this.durable) break;
+      this.#replace(0, [], confirmed);
     }
-    if (drop > 0) this.#batches = this.#batches.slice(drop);
   }
 
   /** The first durable batch that ends behind `position`, if this memory reaches back that far. */
   after(position: number): StoredBatch | undefined {
     const oldest = this.#batches[0];
-    if (!oldest || position >= this.durable || position < oldest.first - 1) return undefined;
+    if (!oldest || position < oldest.first - 1) return undefined;
+    return this.firstAfter(position);
+  }
+
+  /** The first durable batch here that ends behind `position`, whatever may lie in between. */
+  firstAfter(position: number): StoredBatch | undefined {
+    if (position >= this.durable) return undefined;
     let low = 0;
     let high = this.#batches.length;
     while (low < high) {
@@ -65,5 +85,55 @@ export class RecentBatches {
   /** All that is held, oldest first. */
   all(): readonly StoredBatch[] {
     return this.#batches;
+  }
+
+  /** Replaces the batches that are not durable yet. */
+  renumber(renumbered: (batch: StoredBatch) => StoredBatch): void {
+    this.#batches = this.#batches.map((batch) => (batch.last > this.durable ? renumbered(batch) : batch));
+  }
+
+  #evictThrough(through: number, nowMs: number): void {
+    const { maxLines, maxBytes, maxAgeMs } = this.#limits;
+    let drop = 0;
+    for (const batch of this.#batches) {
+      if (batch.last > through) break;
+      const over =
+        this.#lines - batch.header.count >= maxLines ||
+        this.#bytes > maxBytes ||
+        nowMs - batch.header.sealed > maxAgeMs;
+      if (!over) break;
+      this.#lines -= batch.header.count;
+      this.#bytes -= batch.lines.length;
+      drop++;
+    }
+    if (drop > 0) this.#batches = this.#batches.slice(drop);
+  }
+
+  #shedLevel(level: Level, targetBytes: number, confirmed: number): void {
+    for (let i = 0; i < this.#batches.length && this.#bytes > targetBytes; i++) {
+      const batch = this.#batches[i] as StoredBatch;
+      if (batch.last > this.durable) return;
+      if (batch.last <= confirmed || batch.header.levels[levelRank(level)] === 0) continue;
+      const rest = batch.without(level);
+      this.#replace(i, rest, confirmed);
+      i += rest.length - 1;
+    }
+  }
+
+  #replace(index: number, by: StoredBatch[], confirmed: number): void {
+    const [gone] = this.#batches.splice(index, 1, ...by);
+    if (!gone) return;
+    this.#lines -= gone.header.count;
+    this.#bytes -= gone.lines.length;
+    // What every reader has had is no loss.
+    const lost = gone.last > confirmed ? gone.header.levels : noLevels();
+    lost.forEach((count, rank) => {
+      const kept = by.reduce((sum, { header }) => sum + (header.levels[rank] ?? 0), 0);
+      this.shed[rank] = (this.shed[rank] ?? 0) + count - kept;
+    });
+    for (const batch of by) {
+      this.#lines += batch.header.count;
+      this.#bytes += batch.lines.length;
+    }
   }
 }

@@ -98,9 +98,9 @@ export class SegmentReader {
     const length = Math.min(windowBytes, segment.bytes - this.#offset);
     try {
       this.#window = this.#disk.read(segment.name, this.#offset, length);
-    } catch (error) {
-      // Dropped, or taken away by someone: the seqs tell what is missing.
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    } catch {
+      // Dropped, taken away by someone, or on a disk that fails: the seqs tell what is missing. What follows, or is
+      // in memory, must not wait for it.
       this.#window = Buffer.alloc(0);
       this.#offset = segment.bytes;
     }

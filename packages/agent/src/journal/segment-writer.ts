@@ -56,6 +56,14 @@ export class SegmentWriter {
     this.#dropOld();
   }
 
+  /** Nothing more goes into the newest segment: the next write starts another. */
+  async leaveSegment(): Promise<void> {
+    this.#active = undefined;
+    await this.close().catch((error) => {
+      this.#options.log?.debug({ error }, 'journal: a file did not close');
+    });
+  }
+
   /** Tells that the newest segment now ends with line `seq`. */
   extend(seq: number): void {
     if (this.#active) this.#active.last = linePosition(this.#active.epoch, seq);
@@ -140,9 +148,23 @@ export class SegmentWriter {
 
 /** All positions and cursors, in as many members as their size needs. */
 function snapshotMembers(state: SegmentState, sealed: number): Buffer[] {
+  const members = positionMembers(state, state.positions, sealed);
+  members.forEach((header, i) => {
+    header.snapshot = i === members.length - 1 ? 'last' : 'more';
+    if (i === 0) header.cursors = state.cursors;
+  });
+  return members.map((header) => encodeMember(header, nothing));
+}
+
+/** Headers without lines that hold these positions, in as many as their size needs; at least one. */
+export function positionMembers(
+  { journal, created, nextSeq }: Pick<SegmentState, 'journal' | 'created' | 'nextSeq'>,
+  positions: ReadonlyMap<string, Json>,
+  sealed: number,
+): MemberHeader[] {
   const groups: Record<string, Json>[] = [{}];
   let bytes = 0;
-  for (const [key, value] of state.positions) {
+  for (const [key, value] of positions) {
     const cost = Buffer.byteLength(key) + Buffer.byteLength(JSON.stringify(value)) + 8;
     if (bytes + cost > maxHeaderJsonBytes - 16 * 1024) {
       groups.push({});
@@ -151,18 +173,13 @@ function snapshotMembers(state: SegmentState, sealed: number): Buffer[] {
     (groups.at(-1) as Record<string, Json>)[key] = value;
     bytes += cost;
   }
-  return groups.map((positions, i) => {
-    const header: MemberHeader = {
-      journal: state.journal,
-      first: state.nextSeq,
-      count: 0,
-      levels: noLevels(),
-      sealed,
-      created: state.created,
-      positions,
-      snapshot: i === groups.length - 1 ? 'last' : 'more',
-    };
-    if (i === 0) header.cursors = state.cursors;
-    return encodeMember(header, nothing);
-  });
+  return groups.map((group) => ({
+    journal,
+    first: nextSeq,
+    count: 0,
+    levels: noLevels(),
+    sealed,
+    created,
+    positions: group,
+  }));
 }

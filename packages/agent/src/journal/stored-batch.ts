@@ -1,4 +1,4 @@
-import type { BatchHeader } from '@millrace/wire';
+import type { BatchHeader, Level, LogMessage } from '@millrace/wire';
 import { countLevels, EncodedBatch } from '../logging/feed-batch.ts';
 import { noLevels } from './member.ts';
 import { lastSeq, linePosition } from './segment.ts';
@@ -39,6 +39,44 @@ export class StoredBatch extends EncodedBatch {
       levels: countLevels(this.messages().slice(skip)),
     };
     return new StoredBatch({ header, epoch: this.epoch, lines: this.lines.subarray(offset) });
+  }
+
+  /** The batch without its lines of a level: as many batches as there are runs of other lines left. */
+  without(level: Level): StoredBatch[] {
+    const runs: StoredBatch[] = [];
+    let start = 0;
+    let run: LogMessage[] = [];
+    let offset = 0;
+    let from = 0;
+    const end = (index: number) => {
+      if (run.length > 0) {
+        runs.push(
+          new StoredBatch({
+            header: {
+              ...this.header,
+              first: this.header.first + start,
+              count: run.length,
+              levels: countLevels(run),
+            },
+            epoch: this.epoch,
+            // A copy, so that the memory of what was shed is free.
+            lines: Buffer.from(this.lines.subarray(from, offset)),
+          }),
+        );
+      }
+      run = [];
+      start = index + 1;
+    };
+    this.messages().forEach((line, index) => {
+      const next = this.lines.indexOf(10, offset) + 1;
+      if (line.level === level) {
+        end(index);
+        from = next;
+      } else run.push(line);
+      offset = next;
+    });
+    end(this.header.count);
+    return runs;
   }
 
   /** Consecutive batches of one journal as one. */

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { until } from '../../../../tests/support/wait.ts';
 import { Journal } from '../../src/journal/journal.ts';
 import type { Feed } from '../../src/logging/types.ts';
 import { CrashDisk } from './crash-disk.ts';
@@ -20,7 +21,13 @@ class World {
   #taken = new Map<string, number>();
 
   start(): void {
-    this.journal = new Journal({ disk: this.disk, maxFileBytes: 600, syncIntervalMs: 1 });
+    this.journal = new Journal({
+      disk: this.disk,
+      maxFileBytes: 600,
+      syncIntervalMs: 1,
+      outageGraceMs: 0,
+      diskRetryMs: 1,
+    });
     this.cursor = this.journal.cursor('far');
     this.#taken = new Map([...this.journal.positions('')].map(([key, value]) => [key, value as number]));
     for (const name of this.printed.keys()) this.capture(name);
@@ -67,6 +74,11 @@ const step = fc.oneof(
   fc.record({ do: fc.constant('kill' as const) }),
   fc.record({ do: fc.constant('restart' as const) }),
   fc.record({
+    do: fc.constant('disk full' as const),
+    count: fc.integer({ min: 1, max: 20 }),
+    sending: fc.boolean(),
+  }),
+  fc.record({
     do: fc.constant('power cut' as const),
     after: fc.integer({ min: 0, max: 6 }),
     count: fc.integer({ min: 1, max: 20 }),
@@ -85,7 +97,15 @@ test('no loss and no duplicates: every printed line reaches the far end once, wh
         else if (action.do === 'flush') await world.journal.flush();
         else if (action.do === 'send') await world.send(action.acknowledge);
         else if (action.do === 'rewind') world.cursor.rewind();
-        else if (action.do === 'restart') {
+        else if (action.do === 'disk full') {
+          world.disk.failWith = 'ENOSPC';
+          world.print('b', action.count);
+          await world.journal.flush();
+          if (action.sending) await world.send(true);
+          world.print('c', action.count);
+          world.disk.failWith = undefined;
+          await until(() => !world.journal.stats().memoryOnly);
+        } else if (action.do === 'restart') {
           await world.journal.close();
           world.start();
         } else if (action.do === 'kill') {
@@ -97,9 +117,12 @@ test('no loss and no duplicates: every printed line reaches the far end once, wh
         } else {
           world.disk.operationsLeft = action.after;
           world.print('a', action.count);
-          await world.send(true);
+          // It sends while it writes, and without power nothing any more.
+          const sending = world.send(true);
+          await Promise.race([world.journal.flush(), until(() => world.disk.off)]);
           world.disk.off = true;
           await world.journal.abandon();
+          await sending;
           world.disk.powerCycle(action.keep, action.spoil);
           world.start();
         }
