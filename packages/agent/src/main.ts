@@ -62,7 +62,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
 
   createFolder(config.dataDir);
   started.use(await lockFolder(config.dataDir));
-  const identity = loadIdentity(config.dataDir, config.deviceUuid);
+  const identity = loadIdentity(config.dataDir, { uuid: config.deviceUuid, apiKey: config.cloudApiKey });
   const journal = started.use(openJournal(config, log));
   const local = new LocalLogBackend({ journal, log });
   ownLog.attach(journal);

@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { MillraceError } from '@millrace/wire';
 
+// A folder that cannot be written still has one agent at most.
+const unwritable = ['EROFS', 'EACCES', 'EPERM', 'ENOSPC'];
+
 /**
  * Keeps a second agent out of a data folder: two writers would spoil the journal. The lock is a Unix socket that
  * the process listens on, since the kernel lets go of it however the process ends; one that nobody answers on
@@ -13,7 +16,20 @@ import { MillraceError } from '@millrace/wire';
  * @throws MillraceError `DATA_DIR_UNUSABLE` when another process holds it
  */
 export async function lockFolder(dir: string): Promise<AsyncDisposable> {
-  const path = socketPath(dir);
+  await using locks = new AsyncDisposableStack();
+  // Two places: one keeps others out whatever the folder's state, the other those on the far side of a shared one.
+  locks.use(await lock(dir, socketElsewhere(dir)));
+  const inside = socketIn(dir);
+  try {
+    if (inside) locks.use(await lock(dir, inside));
+  } catch (error) {
+    const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    if (!unwritable.includes(code ?? '')) throw error;
+  }
+  return locks.move();
+}
+
+async function lock(dir: string, path: string): Promise<AsyncDisposable> {
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
       const server = await listen(path);
@@ -32,11 +48,15 @@ export async function lockFolder(dir: string): Promise<AsyncDisposable> {
   throw new MillraceError('DATA_DIR_UNUSABLE', `${dir} is used by another running agent`);
 }
 
-function socketPath(dir: string): string {
+function socketIn(dir: string): string | undefined {
   const path = join(resolve(dir), 'agent.lock');
   // The kernel's limit for a socket's path is 108 bytes.
-  if (Buffer.byteLength(path) < 100) return path;
-  return join(tmpdir(), `millrace-${createHash('sha256').update(path).digest('hex').slice(0, 32)}.lock`);
+  return Buffer.byteLength(path) < 100 ? path : undefined;
+}
+
+function socketElsewhere(dir: string): string {
+  const name = createHash('sha256').update(resolve(dir)).digest('hex').slice(0, 32);
+  return join(tmpdir(), `millrace-${name}.lock`);
 }
 
 function listen(path: string): Promise<Server> {

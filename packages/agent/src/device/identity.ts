@@ -14,18 +14,29 @@ export type DeviceIdentity = z.infer<typeof schema>;
 
 /**
  * Reads the identity, or makes one: a random uuid (32 hex digits, as balena's are) and a random key that the
- * device will register with. `uuid` from the configuration wins over the one kept.
+ * device will register with. `given` from the configuration wins over what is kept, and need not be saved: with
+ * both given, a device whose disk cannot be written has an identity all the same.
  *
  * @throws MillraceError `DATA_DIR_UNUSABLE` when the folder cannot be used or the file is damaged
  */
-export function loadIdentity(dataDir: string, uuid: string | undefined): DeviceIdentity {
+export function loadIdentity(
+  dataDir: string,
+  given: { uuid?: string; apiKey?: string } = {},
+): DeviceIdentity {
   const path = join(dataDir, 'device.json');
   const kept = read(path);
   const identity: DeviceIdentity = {
-    uuid: uuid ?? kept?.uuid ?? randomBytes(16).toString('hex'),
+    uuid: given.uuid ?? kept?.uuid ?? randomBytes(16).toString('hex'),
     apiKey: kept?.apiKey ?? randomBytes(32).toString('base64url'),
   };
-  if (identity.uuid !== kept?.uuid || identity.apiKey !== kept?.apiKey) save(dataDir, path, identity);
+  if (identity.uuid !== kept?.uuid || identity.apiKey !== kept?.apiKey) {
+    try {
+      save(dataDir, path, identity);
+    } catch (error) {
+      // Nothing of it is needed that the configuration does not say again at the next start.
+      if (given.uuid === undefined || given.apiKey === undefined) throw error;
+    }
+  }
   return identity;
 }
 

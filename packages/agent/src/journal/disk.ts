@@ -28,7 +28,7 @@ export interface AppendFile {
  * place to lose unsynced writes and to fail at any point.
  */
 export interface JournalDisk {
-  /** Names of the files in the folder, which is made if it is missing. */
+  /** Names of the files in the folder; none if it is missing. */
   list(): string[];
   size(name: string): number;
   readAll(name: string): Buffer;
@@ -36,7 +36,7 @@ export interface JournalDisk {
   read(name: string, offset: number, length: number): Buffer;
   truncate(name: string, bytes: number): void;
   remove(name: string): void;
-  /** Opens a file for appending. A new one's name survives a power cut once the first `sync` is done. */
+  /** Opens a file for appending, in a folder that is made if it is missing. A new one's name survives a power cut once the first `sync` is done. */
   openAppend(name: string): Promise<AppendFile>;
 }
 
@@ -48,8 +48,12 @@ export class FolderDisk implements JournalDisk {
   }
 
   list(): string[] {
-    mkdirSync(this.#dir, { recursive: true });
-    return readdirSync(this.#dir);
+    try {
+      return readdirSync(this.#dir);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw error;
+    }
   }
 
   size(name: string): number {

@@ -89,17 +89,27 @@ function readTail(disk: JournalDisk, names: string[], found: Recovered): Tail {
         found.truncatedBytes += bytes.length - end;
       }
       if (end === 0) {
-        disk.remove(name);
+        attempt(() => disk.remove(name));
         found.removed.push(name);
         continue;
       }
-      if (end < bytes.length) disk.truncate(name, end);
+      if (end < bytes.length) attempt(() => disk.truncate(name, end));
       newestName = name;
     }
     members = [...walked, ...members];
     if (walked.some((member) => member.header.snapshot === 'last')) break;
   }
   return { members, cut };
+}
+
+/** On a read-only disk a bad tail stays; it is passed over again the next time. */
+function attempt(change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EROFS' && code !== 'EACCES' && code !== 'EPERM') throw error;
+  }
 }
 
 /** Builds the list of segments from their first headers. */

@@ -15,18 +15,18 @@ import type { LogInput } from '../../src/logging/types.ts';
 
 test('an identity is made once, kept for its owner alone, and DEVICE_UUID wins', async () => {
   await using dir = await tempDir();
-  const made = loadIdentity(dir.path, undefined);
+  const made = loadIdentity(dir.path);
   expect(made.uuid).toMatch(/^[0-9a-f]{32}$/);
-  expect(loadIdentity(dir.path, undefined)).toEqual(made);
+  expect(loadIdentity(dir.path)).toEqual(made);
   expect(statSync(join(dir.path, 'device.json')).mode & 0o777).toBe(0o600);
-  expect(loadIdentity(dir.path, 'kitchen-pi')).toEqual({ uuid: 'kitchen-pi', apiKey: made.apiKey });
-  expect(loadIdentity(dir.path, undefined).uuid).toBe('kitchen-pi');
+  expect(loadIdentity(dir.path, { uuid: 'kitchen-pi' })).toEqual({ uuid: 'kitchen-pi', apiKey: made.apiKey });
+  expect(loadIdentity(dir.path).uuid).toBe('kitchen-pi');
 });
 
 test('a damaged identity is said, not replaced', async () => {
   await using dir = await tempDir();
   writeFileSync(join(dir.path, 'device.json'), '{"uuid":');
-  expect(() => loadIdentity(dir.path, undefined)).toThrow(/DATA_DIR_UNUSABLE.*device.json is damaged/);
+  expect(() => loadIdentity(dir.path)).toThrow(/DATA_DIR_UNUSABLE.*device.json is damaged/);
   expect(readFileSync(join(dir.path, 'device.json'), 'utf8')).toBe('{"uuid":');
 });
 

@@ -49,7 +49,7 @@ async function agentEnv(env: StartOptions['env'], cloud: Cloud): Promise<StartOp
   if (!env.MQTT_BROKER && cloud.mqttPort !== undefined) {
     own.MQTT_BROKER = `mqtt://${mqttHost(env, cloud)}:${cloud.mqttPort}`;
     if (!env.MQTT_USERNAME) {
-      const { uuid, apiKey } = loadIdentity(cloud.dataDir, env.DEVICE_UUID || undefined);
+      const { uuid, apiKey } = loadIdentity(cloud.dataDir, { uuid: env.DEVICE_UUID || undefined });
       own.MQTT_USERNAME = uuid;
       own.MQTT_PASSWORD = env.CLOUD_API_KEY || apiKey;
       await register(cloud, uuid, own.MQTT_PASSWORD);
