@@ -13,12 +13,15 @@ export class BatchBuilder {
   count = 0;
   levels: LevelCounts = noLevels();
   readonly positions = new Map<string, Json>();
-  #bytes = Buffer.allocUnsafe(8 * 1024);
+  #bytes: Buffer;
   #length = 0;
   #positionBytes = 0;
 
-  constructor(first: number) {
+  /** @param before the builder whose memory this one takes over; it must not be used any more */
+  constructor(first: number, before?: BatchBuilder) {
     this.first = first;
+    // A new buffer for each batch would be most of the garbage that the agent makes.
+    this.#bytes = before?.#bytes ?? Buffer.allocUnsafe(8 * 1024);
   }
 
   /** True when a line of `text` with this position no longer fits. */

@@ -296,7 +296,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     const lines = builder.lines();
     this.#commits.add({ header, encode: () => encodeMember(header, lines), lineBytes: lines.length });
     if (builder.count > 0) this.#recent.push(new StoredBatch({ header, epoch: this.#epoch, lines }));
-    this.#builder = new BatchBuilder(this.#nextSeq);
+    this.#builder = new BatchBuilder(this.#nextSeq, builder);
   }
 
   #committed(batches: readonly SealedBatch[]): void {
