@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Docker } from './engine.ts';
+import { type LogConfig, rotationBytes } from './rotation.ts';
 import { type Nanos, sinceParameter } from './timestamp.ts';
 
 /** What the engine's list of containers holds, as far as we use it. */
@@ -16,6 +17,8 @@ export interface ContainerState {
   startedAt: string;
   /** When the last process ended, in RFC 3339; the year 1 when none has. */
   finishedAt: string;
+  /** See `rotationBytes`. */
+  rotationBytes: number | undefined;
 }
 
 export interface LogRequest {
@@ -88,14 +91,16 @@ export class EngineApi {
   async stateOf(id: string, signal: AbortSignal): Promise<ContainerState | undefined> {
     try {
       const response = await this.get(`/containers/${id}/json`, {}, signal);
-      const { State: state } = JSON.parse(await bodyOf(response)) as {
+      const { State: state, HostConfig: host } = JSON.parse(await bodyOf(response)) as {
         State: { Running: boolean; Restarting: boolean; StartedAt: string; FinishedAt: string };
+        HostConfig?: { LogConfig?: LogConfig };
       };
       // While it waits for its next restart a container counts as running, but writes nothing.
       return {
         isRunning: state.Running && !state.Restarting,
         startedAt: state.StartedAt,
         finishedAt: state.FinishedAt,
+        rotationBytes: host?.LogConfig && rotationBytes(host.LogConfig),
       };
     } catch (error) {
       if (error instanceof EngineRefusal && error.statusCode === 404) return undefined;

@@ -175,6 +175,8 @@ export function resumeFrom(
  * - any other line was read before.
  */
 export class Resume {
+  /** A stream went on behind our line without showing it. */
+  hasJumped = false;
   private readonly pending: Record<LogStream, StreamMark | undefined>;
   private readonly counted: Record<LogStream, number> = { out: 0, err: 0 };
 
@@ -198,6 +200,7 @@ export class Resume {
     }
     if (nanos < mark.last || (mark.max !== undefined && nanos <= mark.max)) return Number.POSITIVE_INFINITY;
     this.pending[stream] = undefined;
+    this.hasJumped = true;
     return 0;
   }
 

@@ -1,43 +1,18 @@
-import { errorText, type LogInput } from '@millrace/wire';
+import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
-import type { Json, SourcePosition } from '../logging/types.ts';
 import { type ContainerState, type EngineApi, EngineRefusal } from './api.ts';
 import { Backoff } from './backoff.ts';
-import { EngineLogError, LineReader, type LogLine } from './lines.ts';
-import {
-  advance,
-  begin,
-  clockMarginMs,
-  type DockerPosition,
-  type LogStream,
-  parsePosition,
-  positionKey,
-  Resume,
-  resumeFrom,
-} from './position.ts';
-import { type ContainerIdentity, type ServiceFields, serviceOf } from './services.ts';
-import { type Nanos, nanosOfMs, parseNanos, TimestampReader } from './timestamp.ts';
+import { LogCursor, type LogCursorOptions, type Pass } from './cursor.ts';
+import { EngineLogError, LineReader } from './lines.ts';
+import { clockMarginMs, type LogStream, Resume } from './position.ts';
+import { isRisky, proofMs, RateWindow } from './rotation.ts';
+import type { ContainerIdentity } from './services.ts';
+import { type Nanos, nanosOfMs, parseNanos } from './timestamp.ts';
 import type { EngineSession } from './watcher.ts';
 
-export interface ContainerReaderOptions {
+export interface ContainerReaderOptions extends LogCursorOptions {
   api: EngineApi;
-  container: ContainerIdentity;
-  /** The position saved before, if any. */
-  saved: Json | undefined;
-  /** Where reading begins without a position, in ms since 1970; asked at each attempt. */
-  startMs(): number;
-  /** Takes a line; a promise holds the container's stream back until it is settled. */
-  deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
   log?: Logger;
-}
-
-/** How one response ended: at its end, or with an error that may pass. */
-interface Pass {
-  /** Lines that had not been read before. */
-  newLines: number;
-  lines: LineReader;
-  resume: Resume;
-  failure?: unknown;
 }
 
 interface PassOptions {
@@ -49,6 +24,10 @@ interface PassOptions {
 /** After a container has died its log stream ends by itself; after so long without a byte, it won't any more. */
 const endTimeoutMs = 3_000;
 const retry = { minMs: 250, maxMs: 10_000 };
+/** After holding the engine back for so long it may have fallen behind a rotation. */
+const stallMs = 500;
+/** A stream that brings less in a second is no reason to ask whether its log is rotated. */
+const fewBytes = 16 * 1024;
 /** What to ask for when the engine cannot read the log from the beginning: it reads the end from the end. */
 const tails = [undefined, 10_000, 100, 0];
 
@@ -66,8 +45,7 @@ export class ContainerReader {
   /** The container is gone, its log is read to the end. */
   isGone = false;
   private readonly options: ContainerReaderOptions;
-  private fields: ServiceFields;
-  private position: DockerPosition | undefined;
+  private readonly cursor: LogCursor;
   private running: Promise<void> | undefined;
   private session: EngineSession | undefined;
   private wanted = false;
@@ -76,7 +54,13 @@ export class ContainerReader {
   private tailStep = 0;
   /** What the stream that is being followed was asked to begin with. */
   private followedSince: Nanos | undefined;
-  private pass: AbortController | undefined;
+  private rotationBytes: number | undefined;
+  private knowsRotation = false;
+  /**
+   * Ends the stream that is being followed. One that is not followed is never ended by us: the engine may search a
+   * long log for a while before it sends anything, and an end that is not the log's would pass for it.
+   */
+  private following: AbortController | undefined;
   /** The pass that has got bytes last: what is unfinished in it is all there is, once the container is gone. */
   private lastPass: Pass | undefined;
   private lastByteMs = 0;
@@ -85,9 +69,8 @@ export class ContainerReader {
   constructor(options: ContainerReaderOptions) {
     this.options = options;
     this.id = options.container.id;
-    this.key = positionKey(this.id);
-    this.fields = serviceOf(options.container);
-    this.position = parsePosition(options.saved);
+    this.cursor = new LogCursor(options);
+    this.key = this.cursor.key;
   }
 
   get isRunning(): boolean {
@@ -96,17 +79,18 @@ export class ContainerReader {
 
   /** Where reading begins without a position, in ms since 1970. */
   get startMs(): number {
-    return this.options.startMs();
+    return this.cursor.startMs;
   }
 
   get hasPosition(): boolean {
-    return this.position !== undefined;
+    return this.cursor.current !== undefined;
   }
 
   /** Reads until the container's end; a call during a run makes it look once more before it ends. */
   run(session: EngineSession): Promise<void> {
     this.wanted = true;
     if (this.running && this.session === session) return this.running;
+    if (!this.running) this.dead = false;
     this.session = session;
     const running = this.runAfter(this.running, session).finally(() => {
       if (this.running === running) this.running = undefined;
@@ -129,7 +113,7 @@ export class ContainerReader {
   }
 
   identify(container: ContainerIdentity): void {
-    this.fields = serviceOf(container);
+    this.cursor.identify(container);
   }
 
   /** To be called now and then: ends a stream that hangs, and one that a clock set back would leave silent. */
@@ -138,7 +122,7 @@ export class ContainerReader {
     // Engines up to 20.10 leave out lines older than `since` even while following.
     const isSilenced = this.followedSince !== undefined && nanosOfMs(nowMs) < this.followedSince;
     if (hangs || isSilenced)
-      this.pass?.abort(new Error(hangs ? 'the log stream hangs' : 'the clock was set back'));
+      this.following?.abort(new Error(hangs ? 'the log stream hangs' : 'the clock was set back'));
   }
 
   private async loop(session: EngineSession): Promise<void> {
@@ -149,10 +133,8 @@ export class ContainerReader {
       this.wanted = false;
       const pass = await this.follow(session, marginMs);
       if (session.signal.aborted) return;
+      if (pass.failure === undefined) pass.newLines += await this.sweep(session);
       if (pass.newLines > 0) backoff.reset();
-      // Engines up to 20.10 end a followed stream before its last lines, and a container that is removed on exit
-      // can be read for some milliseconds more only: so before anything else is asked.
-      if (pass.failure === undefined) await this.read(session, { follow: false, marginMs: 0 });
       if (pass.failure !== undefined && this.isFinal(pass.failure)) return;
       marginMs = 0;
       try {
@@ -167,7 +149,7 @@ export class ContainerReader {
       } catch (error) {
         if (session.signal.aborted) return;
         this.options.log?.debug(
-          { container: this.fields.serviceName, error: errorText(error) },
+          { container: this.cursor.fields.serviceName, error: errorText(error) },
           'asking again',
         );
         this.wanted = true;
@@ -177,12 +159,33 @@ export class ContainerReader {
   }
 
   private async follow(session: EngineSession, marginMs: number): Promise<Pass> {
-    const point = this.resumePoint(session, marginMs);
-    if (!point.isUncertain) return this.read(session, { follow: true, marginMs });
-    const whole = await this.read(session, { follow: false, marginMs });
-    if (whole.failure !== undefined || session.signal.aborted) return whole;
-    const rotated = new Set(whole.resume.unmatched());
-    return this.read(session, { follow: true, marginMs, rotated });
+    if (this.resumePoint(session, marginMs).isUncertain) {
+      let whole = await this.read(session, { follow: false, marginMs });
+      const rotated = new Set(whole.resume.unmatched());
+      if (whole.failure === undefined && rotated.size > 0) {
+        whole = await this.read(session, { follow: false, marginMs, rotated });
+      }
+      if (whole.failure !== undefined || session.signal.aborted) return whole;
+    }
+    return this.read(session, { follow: true, marginMs });
+  }
+
+  /**
+   * Reads to the log's end without following, and again while the log grows so fast that following could not be
+   * trusted. Done at once when a followed stream has ended, before anything else is asked: engines up to 20.10 end
+   * it before its last lines, and a container that is removed on exit can be read for some milliseconds more only.
+   */
+  private async sweep(session: EngineSession): Promise<number> {
+    let newLines = 0;
+    for (;;) {
+      const sinceMs = performance.now();
+      const pass = await this.read(session, { follow: false, marginMs: 0 });
+      const tookMs = performance.now() - sinceMs;
+      newLines += pass.newLines;
+      if (pass.failure !== undefined || session.signal.aborted) return newLines;
+      if (this.rotationBytes === undefined || !isRisky(pass.newBytes, tookMs, this.rotationBytes))
+        return newLines;
+    }
   }
 
   /** Reads what a container that has ended may still hold. `false` when that did not come to an end. */
@@ -199,61 +202,116 @@ export class ContainerReader {
     this.lastPass = undefined;
     if (pass && unfinished.length > 0) {
       // A process that was started meanwhile may be writing this very line.
-      const again = await this.options.api.stateOf(this.id, session.signal);
+      const again = state && (await this.options.api.stateOf(this.id, session.signal));
       if (again && (again.isRunning || again.startedAt !== state?.startedAt)) return false;
-      for (const line of unfinished) await this.take(line, pass);
+      for (const line of unfinished) await this.cursor.take(line, pass);
     }
     this.isGone = state === undefined;
     return true;
   }
 
   private resumePoint(session: EngineSession, marginMs: number) {
-    return resumeFrom(this.position, {
-      start: nanosOfMs(this.options.startMs()),
-      // The engine's clock is known to the second only.
-      now: nanosOfMs(Date.now() + session.clockOffsetMs + 2_000),
-      marginMs,
-    });
+    // The engine's clock is known to the second only.
+    return this.cursor.resumePoint(Date.now() + session.clockOffsetMs + 2_000, marginMs);
   }
 
   private async read(session: EngineSession, { follow, marginMs, rotated }: PassOptions): Promise<Pass> {
     const point = this.resumePoint(session, marginMs);
     const since = rotated && rotated.size > 0 ? '0'.repeat(point.since.length) : point.since;
-    const pass: Pass = { newLines: 0, lines: new LineReader(), resume: new Resume(this.position, rotated) };
+    let pass = this.passOf(follow, false, rotated);
+    const rate = new RateWindow();
     const controller = new AbortController();
-    this.pass = controller;
     const signal = AbortSignal.any([session.signal, controller.signal]);
-    if (follow) this.followedSince = since;
+    if (follow) {
+      this.following = controller;
+      this.followedSince = since;
+    }
+    let proof: NodeJS.Timeout | undefined;
     try {
       const tail = tails[this.tailStep];
       const response = await this.options.api.logs(this.id, { since, follow, tail }, signal);
+      if (follow && (await this.rotates(signal))) {
+        const sinceMs = performance.now();
+        await this.read(session, { follow: false, marginMs: 0 });
+        await this.sweep(session);
+        const proved = this.passOf(true, true);
+        pass = proved;
+        // The engine searches the same files for it as it did for us just now.
+        const withinMs = proofMs + 2 * (performance.now() - sinceMs);
+        proof = setTimeout(() => this.prove(proved, controller), withinMs);
+      }
       for await (const chunk of response as AsyncIterable<Buffer>) {
         this.lastByteMs = performance.now();
         this.lastPass = pass;
+        const bytesBefore = pass.newBytes;
         pass.lines.push(chunk);
         if (pass.lines.isTerminal && pass.lines.restart === undefined) await this.findRestart(pass, signal);
-        for (let line = pass.lines.next(); line; line = pass.lines.next()) {
-          const taken = this.take(line, pass);
-          if (taken) {
-            this.isDelivering = true;
-            await taken;
-            this.isDelivering = false;
-            this.lastByteMs = performance.now();
-          }
+        for (let line = pass.lines.next(); line && !pass.isDoubtful; line = pass.lines.next()) {
+          const taken = this.cursor.take(line, pass);
+          if (taken && (await this.held(taken)) > stallMs && follow)
+            pass.isDoubtful = await this.rotates(signal);
+        }
+        const grown = rate.add(pass.newBytes - bytesBefore, performance.now());
+        if (follow && grown > fewBytes && (await this.rotates(signal))) {
+          pass.isDoubtful ||= isRisky(grown, 0, this.rotationBytes ?? Number.POSITIVE_INFINITY);
+        }
+        if (pass.isDoubtful) {
+          // What it holds unread is not what the container left unfinished.
+          this.lastPass = undefined;
+          break;
         }
       }
     } catch (error) {
       pass.failure = controller.signal.aborted ? undefined : error;
       if (error instanceof EngineLogError) this.damaged(error, pass);
     } finally {
+      clearTimeout(proof);
       this.isDelivering = false;
-      this.pass = undefined;
       if (follow) {
+        this.following = undefined;
         this.followedSince = undefined;
         this.dead = false;
       }
     }
     return pass;
+  }
+
+  private passOf(isFollowed: boolean, isRotated: boolean, rotated?: ReadonlySet<LogStream>): Pass {
+    return {
+      isFollowed,
+      isRotated,
+      newLines: 0,
+      newBytes: 0,
+      isDoubtful: false,
+      lines: new LineReader(),
+      resume: new Resume(this.cursor.current, rotated),
+    };
+  }
+
+  /** Leaves a stream that does not show the line read last: it is stuck behind a rotation. */
+  private prove(pass: Pass, controller: AbortController): void {
+    if (!this.isDelivering && pass.resume.unmatched().length > 0) {
+      controller.abort(new Error('the stream does not show the line read last'));
+    }
+  }
+
+  /** Waits until the backends have taken a line, and says how long that was, in ms. */
+  private async held(taken: Promise<void>): Promise<number> {
+    const sinceMs = performance.now();
+    this.isDelivering = true;
+    await taken;
+    this.isDelivering = false;
+    this.lastByteMs = performance.now();
+    return this.lastByteMs - sinceMs;
+  }
+
+  /** Whether the engine rotates this container's log. Its configuration never changes, so it is asked once. */
+  private async rotates(signal: AbortSignal): Promise<boolean> {
+    if (!this.knowsRotation) {
+      this.rotationBytes = (await this.options.api.stateOf(this.id, signal))?.rotationBytes;
+      this.knowsRotation = true;
+    }
+    return this.rotationBytes !== undefined;
   }
 
   private async findRestart(pass: Pass, signal: AbortSignal): Promise<void> {
@@ -267,44 +325,6 @@ export class ContainerReader {
     };
   }
 
-  private take(line: LogLine, pass: Pass): void | Promise<void> {
-    const { stream, nanos } = line;
-    const readBefore = pass.resume.readBefore(stream, nanos);
-    const length = line.end - line.start;
-    if (readBefore > length || (readBefore === length && readBefore > 0)) {
-      return undefined;
-    }
-    pass.newLines++;
-    const part = line.isUnfinished && pass.lines.isTerminal ? length : undefined;
-    let position = advance(this.position ?? {}, stream, nanos, part);
-    const other = stream === 'out' ? 'err' : 'out';
-    if (position[other] === undefined) {
-      const begun = pass.lines.openSince(other);
-      if (begun !== undefined) position = begin(position, other, begun);
-    }
-    this.position = position;
-    const { source, start, end } = line;
-    let { ms } = line;
-    let textStart = start + readBefore;
-    if (readBefore > 0) {
-      const own = new TimestampReader();
-      const text = own.read(source, textStart, end);
-      if (text >= 0) {
-        textStart = text;
-        ms = own.ms;
-      }
-    }
-    return this.options.deliver(
-      {
-        ...this.fields,
-        message: source.toString('utf8', textStart, end),
-        timestamp: ms,
-        isStdErr: stream === 'err',
-      },
-      { key: this.key, value: position as unknown as Json },
-    );
-  }
-
   /** Whether there is no use in trying again. Says so, once. */
   private isFinal(failure: unknown): boolean {
     if (!(failure instanceof EngineRefusal)) return false;
@@ -312,7 +332,7 @@ export class ContainerReader {
     if (cannotBeRead && !this.hasBeenSaid) {
       this.hasBeenSaid = true;
       this.options.log?.warn(
-        { container: this.fields.serviceName, containerId: this.id },
+        { container: this.cursor.fields.serviceName, containerId: this.id },
         "this container's logs cannot be read: its logging driver does not keep them. Use json-file, local or journald",
       );
     }
@@ -324,7 +344,7 @@ export class ContainerReader {
     if (pass.newLines > 0 || this.tailStep >= tails.length - 1) return;
     this.tailStep++;
     this.options.log?.warn(
-      { container: this.fields.serviceName, containerId: this.id, error: error.message },
+      { container: this.cursor.fields.serviceName, containerId: this.id, error: error.message },
       "the engine cannot read all of this container's log; going on with its end, some lines may be missing",
     );
   }

@@ -1,0 +1,127 @@
+import type { LogInput } from '@millrace/wire';
+import type { Json, SourcePosition } from '../logging/types.ts';
+import type { LineReader, LogLine } from './lines.ts';
+import {
+  advance,
+  begin,
+  type DockerPosition,
+  type LogStream,
+  parsePosition,
+  positionKey,
+  type Resume,
+  type ResumePoint,
+  resumeFrom,
+} from './position.ts';
+import { type ContainerIdentity, type ServiceFields, serviceOf } from './services.ts';
+import { nanosOfMs, TimestampReader } from './timestamp.ts';
+
+/** One response of the engine, while it is read. */
+export interface Pass {
+  /** The engine goes on sending what is written, instead of ending at the log's end. */
+  readonly isFollowed: boolean;
+  /** The log is rotated: a followed stream must prove itself, see `rotation.ts`. */
+  readonly isRotated: boolean;
+  readonly lines: LineReader;
+  readonly resume: Resume;
+  /** Lines that had not been read before. */
+  newLines: number;
+  /** About what they take in the engine's log. */
+  newBytes: number;
+  /** A followed stream can no longer be trusted, see `rotation.ts`. */
+  isDoubtful: boolean;
+  /** Why it ended before its end. */
+  failure?: unknown;
+}
+
+export interface LogCursorOptions {
+  container: ContainerIdentity;
+  /** The position saved before, if any. */
+  saved: Json | undefined;
+  /** Where reading begins without a position, in ms since 1970; asked at each attempt. */
+  startMs(): number;
+  /** Takes a line; a promise holds the container's stream back until it is settled. */
+  deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
+}
+
+/** Where we are in one container's log: hands on each line that is new, with the position behind it. */
+export class LogCursor {
+  readonly key: string;
+  fields: ServiceFields;
+  private readonly options: LogCursorOptions;
+  private position: DockerPosition | undefined;
+  private readonly lastMessage: Partial<Record<LogStream, string>> = {};
+
+  constructor(options: LogCursorOptions) {
+    this.options = options;
+    this.key = positionKey(options.container.id);
+    this.fields = serviceOf(options.container);
+    this.position = parsePosition(options.saved);
+  }
+
+  get current(): DockerPosition | undefined {
+    return this.position;
+  }
+
+  /** Where reading begins without a position, in ms since 1970. */
+  get startMs(): number {
+    return this.options.startMs();
+  }
+
+  identify(container: ContainerIdentity): void {
+    this.fields = serviceOf(container);
+  }
+
+  resumePoint(nowMs: number, marginMs: number): ResumePoint {
+    return resumeFrom(this.position, { start: nanosOfMs(this.startMs), now: nanosOfMs(nowMs), marginMs });
+  }
+
+  /** Hands on a line, unless it was read before or makes the pass doubtful. */
+  take(line: LogLine, pass: Pass): void | Promise<void> {
+    const { stream, nanos, source, start, end } = line;
+    const readBefore = pass.resume.readBefore(stream, nanos);
+    const length = end - start;
+    if (readBefore > length || (readBefore === length && readBefore > 0)) return undefined;
+    const { textStart, ms } =
+      readBefore > 0 ? continued(line, start + readBefore) : { textStart: start, ms: line.ms };
+    const message = source.toString('utf8', textStart, end);
+    if (pass.isFollowed && readBefore === 0 && this.isDoubtful(line, message, pass)) {
+      pass.isDoubtful = true;
+      return undefined;
+    }
+    this.lastMessage[stream] = message;
+    pass.newLines++;
+    pass.newBytes += length + entryBytes;
+    const part = line.isUnfinished && pass.lines.isTerminal ? length : undefined;
+    const position = this.withBegun(advance(this.position ?? {}, stream, nanos, part), stream, pass);
+    this.position = position;
+    return this.options.deliver(
+      { ...this.fields, message, timestamp: ms, isStdErr: stream === 'err' },
+      { key: this.key, value: position as unknown as Json },
+    );
+  }
+
+  private isDoubtful({ stream, nanos }: LogLine, message: string, pass: Pass): boolean {
+    if (pass.isRotated && pass.resume.hasJumped) return true;
+    const last = this.position?.[stream]?.last;
+    if (last === undefined || nanos > last) return false;
+    // Equal times are usual where the clock is coarse; equal times and texts hardly.
+    return nanos < last || message === this.lastMessage[stream];
+  }
+
+  private withBegun(position: DockerPosition, stream: LogStream, pass: Pass): DockerPosition {
+    const other = stream === 'out' ? 'err' : 'out';
+    if (position[other] !== undefined) return position;
+    const begun = pass.lines.openSince(other);
+    return begun === undefined ? position : begin(position, other, begun);
+  }
+}
+
+/** What an entry of a log file has around its text: names, stream, time. */
+const entryBytes = 80;
+
+/** The rest of a line whose beginning was taken for a line of its own: what a later process wrote, with its stamp. */
+function continued(line: LogLine, from: number): { textStart: number; ms: number } {
+  const own = new TimestampReader();
+  const text = own.read(line.source, from, line.end);
+  return text < 0 ? { textStart: from, ms: line.ms } : { textStart: text, ms: own.ms };
+}
