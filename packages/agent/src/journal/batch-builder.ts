@@ -21,7 +21,7 @@ export class BatchBuilder {
   constructor(first: number, before?: BatchBuilder) {
     this.first = first;
     // A new buffer for each batch would be most of the garbage that the agent makes.
-    this.#bytes = before?.#bytes ?? Buffer.allocUnsafe(8 * 1024);
+    this.#bytes = before ? before.#bytes : Buffer.allocUnsafe(8 * 1024);
   }
 
   /** True when a line of `text` with this position no longer fits. */
