@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, type Level, type LogInput } from '@millrace/wire';
+import { defaultLevel, encodeLine, type Level, type LogInput, levelRank } from '@millrace/wire';
 import type { Logger } from 'pino';
+import { DeviceClock } from '../clock/device-clock.ts';
+import type { ClockStamp } from '../clock/history.ts';
 import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
 import { CursorTable } from './cursor-table.ts';
@@ -29,6 +31,13 @@ export interface JournalOptions {
   recentAgeMs?: number;
   /** Mean time between syncs in the long run. Default 1000 ms. */
   syncIntervalMs?: number;
+  /** Default: that of the operating system. */
+  clock?: DeviceClock;
+  /**
+   * How long network readers wait for a clock that was not set yet, from the first line that they cannot have for
+   * that reason. Errors do not wait. Default one minute.
+   */
+  clockHoldMs?: number;
   log?: Logger;
 }
 
@@ -52,6 +61,7 @@ const nothing = Buffer.alloc(0);
 const maxRecentBytes = 4 * 1024 * 1024;
 const cursorSaveMs = 5000;
 const closeTimeoutMs = 2000;
+const clockHoldMs = 60_000;
 
 /**
  * The durable log of a device: every line is appended once and gets its seq; every backend reads from it with a
@@ -67,7 +77,10 @@ const closeTimeoutMs = 2000;
  */
 export class Journal implements PositionStore, AsyncDisposable {
   readonly created: number;
+  readonly clock: DeviceClock;
   readonly #log: Logger | undefined;
+  readonly #clockHoldMs: number;
+  readonly #unwatchClock: () => void;
   readonly #disk: JournalDisk | undefined;
   readonly #writer: SegmentWriter | undefined;
   readonly #commits: GroupCommit;
@@ -85,14 +98,18 @@ export class Journal implements PositionStore, AsyncDisposable {
   #nextSeq: number;
   #cursorTimer: NodeJS.Timeout | undefined;
   #lines = 0;
+  /** Position of the newest error that was sealed. */
+  #lastError = -1;
 
   constructor(options: JournalOptions = {}) {
     this.#log = options.log;
+    this.clock = options.clock ?? new DeviceClock();
+    this.#clockHoldMs = options.clockHoldMs ?? clockHoldMs;
     this.#disk = options.disk;
     const found: Recovered | undefined = options.disk && recover(options.disk);
-    const now = Date.now();
+    if (found) this.clock.recall(found.clocks);
     this.#journal = found?.current?.journal ?? newJournalId();
-    this.created = found?.current?.created ?? now;
+    this.created = found?.current?.created ?? this.clock.wallMs;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
     this.#nextSeq = found?.current?.nextSeq ?? 1;
     this.#positions = found?.positions ?? new Map();
@@ -113,6 +130,7 @@ export class Journal implements PositionStore, AsyncDisposable {
         maxFileBytes: options.maxFileBytes ?? 5 * 1024 * 1024,
         maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
         maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
+        clock: this.clock,
         log: options.log,
       });
       if (found.truncatedBytes > 0 || found.removed.length > 0) {
@@ -140,6 +158,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       committed: (batches) => this.#committed(batches),
       log: options.log,
     });
+    this.#unwatchClock = this.clock.watch(({ before, wallMs }) => this.#clockStepped(before, wallMs));
   }
 
   get id(): string {
@@ -152,7 +171,12 @@ export class Journal implements PositionStore, AsyncDisposable {
    */
   append(line: LogInput, position?: SourcePosition): number {
     const level = line.level ?? defaultLevel(line.isStdErr ?? false);
-    return this.appendEncoded(encodeLine(line), level, position);
+    // First, so that a step of the clock ends the open batch: all lines of one share a clock.
+    this.clock.check();
+    const { timestamp } = line;
+    const present = timestamp === undefined ? undefined : this.clock.present(timestamp);
+    const stamped = present === timestamp ? line : { ...line, timestamp: present };
+    return this.appendEncoded(encodeLine(stamped), level, position);
   }
 
   /** As {@link append}, for a line already encoded by wire's `encodeLine`. */
@@ -205,6 +229,10 @@ export class Journal implements PositionStore, AsyncDisposable {
       closed: this.#closing.signal,
       acked: () => this.#cursorMoved(),
       lost: (count, first, last, reason) => this.#recordLoss(name, count, first, last, reason),
+      corrected: (batch) => batch.corrected(this.clock),
+      // What lies before an error does not wait: the error would wait with it.
+      holdMs: (batch) =>
+        batch.first > this.#lastError && this.clock.isAwaited(batch.clock) ? this.#clockHoldMs : 0,
     }));
   }
 
@@ -224,8 +252,9 @@ export class Journal implements PositionStore, AsyncDisposable {
     const open = this.#builder;
     const batches = [...this.#recent.all()];
     if (open.count > 0) {
-      const header = this.#batchHeader(open);
-      batches.push(new StoredBatch({ header, epoch: this.#epoch, lines: open.lines() }));
+      const { stamp: clock, wallMs } = this.clock;
+      const header = this.#batchHeader(open, wallMs);
+      batches.push(new StoredBatch({ header, clock, epoch: this.#epoch, lines: open.lines() }));
     }
     return batches;
   }
@@ -265,6 +294,7 @@ export class Journal implements PositionStore, AsyncDisposable {
   async abandon(): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#cursorTimer);
+    this.#unwatchClock();
     this.#wake();
     await this.#commits.close();
   }
@@ -282,16 +312,33 @@ export class Journal implements PositionStore, AsyncDisposable {
     return this.#writer?.segments ?? [];
   }
 
-  #batchHeader(builder: BatchBuilder): StoredBatch['header'] {
+  #batchHeader(builder: BatchBuilder, sealed: number): StoredBatch['header'] {
     const { first, count, levels } = builder;
-    return { journal: this.#journal, first, count, levels: [...levels], sealed: Date.now() };
+    return { journal: this.#journal, first, count, levels: [...levels], sealed };
   }
 
   /** Ends the open batch; also without lines when positions or cursors must be saved. */
   #seal(): void {
+    this.clock.check();
+    this.#sealUnder(this.clock.stamp, this.clock.wallMs);
+  }
+
+  /**
+   * The clock was set: what was stamped by the old one goes into a batch of its own. The agent's log is written to
+   * the journal, so the line below also makes the new clock durable.
+   */
+  #clockStepped(before: ClockStamp, wallMs: number): void {
+    this.#sealUnder(before, wallMs);
+    const { offset } = this.clock.stamp;
+    this.#log?.info({ stepMs: offset - before.offset }, 'the clock was set');
+    // Readers may have waited for just that.
+    this.#wake();
+  }
+
+  #sealUnder(clock: ClockStamp, sealed: number): void {
     const builder = this.#builder;
     if (builder.isEmpty && !this.#cursorsChanged) return;
-    const header: MemberHeader = { ...this.#batchHeader(builder), created: this.created };
+    const header: MemberHeader = { ...this.#batchHeader(builder, sealed), created: this.created, clock };
     if (builder.positions.size > 0) header.positions = Object.fromEntries(builder.positions);
     if (this.#cursorsChanged) header.cursors = this.#cursors.state();
     this.#cursorsChanged = false;
@@ -300,7 +347,12 @@ export class Journal implements PositionStore, AsyncDisposable {
     const lines = builder.lines();
     const member = this.#writer ? encodeMember(header, lines) : nothing;
     this.#commits.add({ header, member, lineBytes: lines.length });
-    if (builder.count > 0) this.#recent.push(new StoredBatch({ header, epoch: this.#epoch, lines }));
+    if (builder.count > 0) {
+      this.#recent.push(new StoredBatch({ header, clock, epoch: this.#epoch, lines }), performance.now());
+    }
+    if ((header.levels[levelRank('error')] ?? 0) > 0) {
+      this.#lastError = linePosition(this.#epoch, lastSeq(header));
+    }
     this.#builder = new BatchBuilder(this.#nextSeq);
   }
 
@@ -312,11 +364,12 @@ export class Journal implements PositionStore, AsyncDisposable {
       }
       this.#recent.durable = linePosition(this.#epoch, lastSeq(header));
     }
-    this.#recent.evict(Date.now());
+    this.#recent.evict(performance.now());
     this.#wake();
   }
 
   #stateBefore(nextSeq: number): SegmentState {
+    this.clock.check();
     return {
       journal: this.#journal,
       created: this.created,
@@ -324,6 +377,9 @@ export class Journal implements PositionStore, AsyncDisposable {
       nextSeq,
       positions: this.#positions,
       cursors: this.#cursors.state(),
+      nowMs: this.clock.wallMs,
+      clock: this.clock.stamp,
+      clocks: this.clock.state(),
     };
   }
 
@@ -359,7 +415,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     const range = first === last ? `seq ${first}` : `seq ${first}–${last}`;
     this.append({
       message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (before ${name} had sent them)`,
-      timestamp: Date.now(),
+      timestamp: this.clock.wallMs,
       level: 'warn',
       source: { type: 'manager', name: 'journal' },
       fields: { lost: count, first, last, reason, backend: name },

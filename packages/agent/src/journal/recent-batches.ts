@@ -13,6 +13,7 @@ export interface RecentLimits {
 export class RecentBatches {
   readonly #limits: RecentLimits;
   #batches: StoredBatch[] = [];
+  readonly #addedMs = new WeakMap<StoredBatch, number>();
   #lines = 0;
   #bytes = 0;
   /** Position of the last durable line. */
@@ -23,13 +24,14 @@ export class RecentBatches {
     this.durable = durable;
   }
 
-  push(batch: StoredBatch): void {
+  push(batch: StoredBatch, nowMs: number): void {
     this.#batches.push(batch);
+    this.#addedMs.set(batch, nowMs);
     this.#lines += batch.header.count;
     this.#bytes += batch.lines.length;
   }
 
-  /** Drops what exceeds the limits, oldest first. `nowMs` by the wall clock, as `sealed` is. */
+  /** Drops what exceeds the limits, oldest first. `nowMs` is a monotonic clock: setting the clock ages nothing. */
   evict(nowMs: number): void {
     const { maxLines, maxBytes, maxAgeMs } = this.#limits;
     let drop = 0;
@@ -38,7 +40,7 @@ export class RecentBatches {
       const over =
         this.#lines - batch.header.count >= maxLines ||
         this.#bytes > maxBytes ||
-        nowMs - batch.header.sealed > maxAgeMs;
+        nowMs - (this.#addedMs.get(batch) ?? nowMs) > maxAgeMs;
       if (!over) break;
       this.#lines -= batch.header.count;
       this.#bytes -= batch.lines.length;

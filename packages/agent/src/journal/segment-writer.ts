@@ -1,4 +1,6 @@
 import type { Logger } from 'pino';
+import type { DeviceClock } from '../clock/device-clock.ts';
+import type { ClockStamp } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
 import type { AppendFile, JournalDisk } from './disk.ts';
 import { encodeMember, type MemberHeader, maxHeaderJsonBytes, noLevels } from './member.ts';
@@ -11,6 +13,7 @@ interface SegmentWriterOptions {
   maxFileBytes: number;
   maxBytes: number;
   maxAgeMs: number;
+  clock: DeviceClock;
   log?: Logger;
 }
 
@@ -23,6 +26,10 @@ export interface SegmentState {
   nextSeq: number;
   positions: ReadonlyMap<string, Json>;
   cursors: Record<string, [string, number]>;
+  /** The present time, by the clock that is named. */
+  nowMs: number;
+  clock: ClockStamp;
+  clocks: Record<string, number>;
 }
 
 const nothing = Buffer.alloc(0);
@@ -95,7 +102,6 @@ export class SegmentWriter {
   async #start(state: SegmentState): Promise<void> {
     await this.close();
     const number = this.#nextNumber++;
-    const now = Date.now();
     const segment: Segment = {
       name: segmentName(number),
       number,
@@ -104,10 +110,11 @@ export class SegmentWriter {
       journal: state.journal,
       first: linePosition(state.epoch, state.nextSeq),
       last: linePosition(state.epoch, state.nextSeq - 1),
-      openedMs: now,
+      openedMs: state.nowMs,
+      clock: state.clock,
     };
     try {
-      await this.#append(segment, Buffer.concat(snapshotMembers(state, now)), false);
+      await this.#append(segment, Buffer.concat(snapshotMembers(state)), false);
     } catch (error) {
       this.#options.disk.remove(segment.name);
       throw error;
@@ -117,14 +124,14 @@ export class SegmentWriter {
   }
 
   #dropOld(): void {
-    const { maxBytes, maxAgeMs, disk, log } = this.#options;
+    const { maxBytes, maxAgeMs, clock, disk, log } = this.#options;
     let total = this.segments.reduce((sum, segment) => sum + segment.bytes, 0);
-    const now = Date.now();
+    const now = clock.wallMs;
     while (this.segments.length > 1) {
       const [oldest, next] = this.segments as [Segment, Segment];
       // A segment ends when the next one begins. A clock that jumped forward must not empty the journal at
       // once: age only ever takes one segment per write.
-      const expired = now - next.openedMs > maxAgeMs;
+      const expired = now - (clock.trueMs(next.openedMs, next.clock) ?? now) > maxAgeMs;
       if (total <= maxBytes && !expired) break;
       disk.remove(oldest.name);
       this.segments.shift();
@@ -139,7 +146,7 @@ export class SegmentWriter {
 }
 
 /** All positions and cursors, in as many members as their size needs. */
-function snapshotMembers(state: SegmentState, sealed: number): Buffer[] {
+function snapshotMembers(state: SegmentState): Buffer[] {
   const groups: Record<string, Json>[] = [{}];
   let bytes = 0;
   for (const [key, value] of state.positions) {
@@ -157,12 +164,13 @@ function snapshotMembers(state: SegmentState, sealed: number): Buffer[] {
       first: state.nextSeq,
       count: 0,
       levels: noLevels(),
-      sealed,
+      sealed: state.nowMs,
       created: state.created,
+      clock: state.clock,
       positions,
       snapshot: i === groups.length - 1 ? 'last' : 'more',
     };
-    if (i === 0) header.cursors = state.cursors;
+    if (i === 0) Object.assign(header, { cursors: state.cursors, clocks: state.clocks });
     return encodeMember(header, nothing);
   });
 }
