@@ -13,6 +13,7 @@ const needed = {
   iptables: () => isCommand('iptables'),
   mosquitto: () => isCommand('mosquitto'),
   'mosquitto-clients': () => isCommand('mosquitto_sub') && isCommand('mosquitto_pub'),
+  faketime: () => isCommand('faketime'),
   openssl: () => isCommand('openssl'),
   gcc: () => isCommand('gcc'),
   'libc6-dev': () => existsSync('/usr/include/stdlib.h'),

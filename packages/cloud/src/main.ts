@@ -8,6 +8,7 @@ import { EmbeddedBroker } from './broker/embedded.ts';
 import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
 import { MqttWebSocket } from './broker/websocket.ts';
+import { ClockSkews } from './clock/skew.ts';
 import { type CloudConfig, readCloudConfig } from './config.ts';
 import { HttpServer, type HttpTuning } from './http/server.ts';
 import { Identity } from './identity/identity.ts';
@@ -82,7 +83,12 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     joinKey: config.joinKey,
   });
   const presence = starting.use(new Presence({ records, log }));
-  const ingest = new Ingest({ store, log: log.child({ part: 'ingest' }) });
+  const skews = new ClockSkews();
+  const ingest = new Ingest({
+    store,
+    log: log.child({ part: 'ingest' }),
+    onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
+  });
   starting.defer(() => ingest.close());
   const inbox = new DeviceInbox({ ingest, log, maxPayloadBytes: maxPayloadBytes });
 
@@ -96,6 +102,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       records,
       identity,
       presence,
+      skews,
       store,
       ingest,
       checks: {

@@ -1,4 +1,5 @@
 import { limits } from '@millrace/wire';
+import { withDeadline } from '../delivery/pause.ts';
 import type { Feed, FeedLag } from '../logging/types.ts';
 import type { JournalDisk } from './disk.ts';
 import { linePosition, type Segment, splitPosition } from './segment.ts';
@@ -18,6 +19,10 @@ export interface CursorSource {
   wait(signal: AbortSignal | undefined): Promise<void>;
   readonly closed: AbortSignal;
   acked(): void;
+  /** The batch with its lines' true times, as far as they are known by now. */
+  corrected(batch: StoredBatch): StoredBatch;
+  /** How long at most a batch should wait for the clock to be set; mostly 0. */
+  holdMs(batch: StoredBatch): number;
   /** The first batch behind `position` that memory has, for when no segment has any. */
   onlyInMemoryAfter(position: number): StoredBatch | undefined;
   lost(loss: Loss): void;
@@ -52,6 +57,8 @@ export class JournalCursor implements Feed {
   /** The furthest that was ever handed out, whatever was rewound since. */
   #sent: number;
   #lost = 0;
+  /** When, by a monotonic clock, a batch had to wait for the clock to be set for the first time. */
+  #heldSinceMs: number | undefined;
 
   constructor({ start, source }: JournalCursorOptions) {
     this.#source = source;
@@ -73,8 +80,15 @@ export class JournalCursor implements Feed {
         await this.#source.wait(signal);
         continue;
       }
+      const holdMs = this.#holdMs(first);
+      if (holdMs > 0) {
+        using hold = withDeadline(signal ?? [], holdMs);
+        await this.#source.wait(hold.signal);
+        continue;
+      }
       this.#noteGap(first);
-      const batch = this.#merged(first.first <= this.#read ? first.after(this.#read) : first);
+      const whole = this.#source.corrected(first);
+      const batch = this.#merged(whole.first <= this.#read ? whole.after(this.#read) : whole);
       this.#read = batch.last;
       this.#sent = Math.max(this.#sent, this.#read);
       return batch;
@@ -106,6 +120,14 @@ export class JournalCursor implements Feed {
       lines += segment.last - Math.max(segment.first - 1, this.#acked);
     }
     return { lines, lost: this.#lost };
+  }
+
+  /** The rest of the time that a batch must wait. Once it has passed, no batch waits any more. */
+  #holdMs(batch: StoredBatch): number {
+    const holdMs = this.#source.holdMs(batch);
+    if (holdMs === 0) return 0;
+    this.#heldSinceMs ??= performance.now();
+    return Math.max(0, this.#heldSinceMs + holdMs - performance.now());
   }
 
   #after(position: number): StoredBatch | undefined {
@@ -144,10 +166,12 @@ export class JournalCursor implements Feed {
       const tail = group.at(-1) as StoredBatch;
       const next = this.#after(tail.last);
       if (!next || next.epoch !== first.epoch || next.first !== tail.last + 1) break;
-      bytes += next.lines.length;
+      if (this.#holdMs(next) > 0) break;
+      const corrected = this.#source.corrected(next);
+      bytes += corrected.lines.length;
       count += next.header.count;
       if (bytes > limits.maxBatchBytes - 256 || count > limits.maxBatchLines) break;
-      group.push(next);
+      group.push(corrected);
     }
     return StoredBatch.merge(group);
   }

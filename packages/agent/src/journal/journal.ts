@@ -1,6 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, errorText, type Level, type LogInput } from '@millrace/wire';
+import { defaultLevel, encodeLine, errorText, type Level, type LogInput, levelRank } from '@millrace/wire';
 import type { Logger } from 'pino';
+import { DeviceClock } from '../clock/device-clock.ts';
+import type { ClockStamp } from '../clock/history.ts';
 import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
 import type { Loss } from './cursor.ts';
@@ -27,6 +29,7 @@ const nothing = Buffer.alloc(0);
 const maxRecentBytes = 4 * 1024 * 1024;
 const cursorSaveMs = 5000;
 const closeTimeoutMs = 2000;
+const clockHoldMs = 60_000;
 
 /**
  * The durable log of a device: every line is appended once and gets its seq; every backend reads from it with a
@@ -47,7 +50,10 @@ const closeTimeoutMs = 2000;
  */
 export class Journal implements PositionStore, AsyncDisposable {
   readonly created: number;
+  readonly clock: DeviceClock;
   readonly #log: Logger | undefined;
+  readonly #clockHoldMs: number;
+  readonly #unwatchClock: () => void;
   readonly #disk: JournalDisk | undefined;
   readonly #writer: SegmentWriter | undefined;
   readonly #commits: GroupCommit;
@@ -67,14 +73,18 @@ export class Journal implements PositionStore, AsyncDisposable {
   #cursorTimer: NodeJS.Timeout | undefined;
   #lines = 0;
   #logBytes = 0;
+  /** Position of the newest error that was sealed. */
+  #lastError = -1;
 
   constructor(options: JournalOptions = {}) {
     this.#log = options.log;
+    this.clock = options.clock ?? new DeviceClock();
+    this.#clockHoldMs = options.clockHoldMs ?? clockHoldMs;
     this.#disk = options.disk;
     const found: Recovered | undefined = options.disk && recover(options.disk);
-    const now = Date.now();
+    if (found) this.clock.recall(found.clocks);
     this.#journal = found?.current?.journal ?? newJournalId();
-    this.created = found?.current?.created ?? now;
+    this.created = found?.current?.created ?? this.clock.wallMs;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
     this.#nextSeq = found?.current?.nextSeq ?? 1;
     this.#positions = new Positions(found?.positions);
@@ -96,6 +106,7 @@ export class Journal implements PositionStore, AsyncDisposable {
         maxFileBytes: options.maxFileBytes ?? 5 * 1024 * 1024,
         maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
         maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
+        clock: this.clock,
         log: options.log,
       });
       if (found.truncatedBytes > 0 || found.removed.length > 0) {
@@ -129,6 +140,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       retryMs: options.diskRetryMs ?? 1000,
       log: options.log,
     });
+    this.#unwatchClock = this.clock.watch(({ before, wallMs }) => this.#clockStepped(before, wallMs));
   }
 
   get id(): string {
@@ -142,7 +154,12 @@ export class Journal implements PositionStore, AsyncDisposable {
   append(line: LogInput, position?: SourcePosition): number {
     const level = line.level ?? defaultLevel(line.isStdErr ?? false);
     this.#logBytes += Buffer.byteLength(line.message) + 1;
-    return this.#add(encodeLine(line), level, position);
+    // First, so that a step of the clock ends the open batch: all lines of one share a clock.
+    this.clock.check();
+    const { timestamp } = line;
+    const present = timestamp === undefined ? undefined : this.clock.present(timestamp);
+    const stamped = present === timestamp ? line : { ...line, timestamp: present };
+    return this.#add(encodeLine(stamped), level, position);
   }
 
   #add(text: string, level: Level, position: SourcePosition | undefined): number {
@@ -195,6 +212,10 @@ export class Journal implements PositionStore, AsyncDisposable {
       closed: this.#closing.signal,
       acked: () => this.#cursorMoved(),
       lost: (loss) => this.#recordLoss(name, loss),
+      corrected: (batch) => batch.corrected(this.clock),
+      // What lies before an error does not wait: the error would wait with it.
+      holdMs: (batch) =>
+        batch.first > this.#lastError && this.clock.isAwaited(batch.clock) ? this.#clockHoldMs : 0,
     }));
   }
 
@@ -214,8 +235,9 @@ export class Journal implements PositionStore, AsyncDisposable {
     const open = this.#builder;
     const batches = [...this.#recent.all()];
     if (open.count > 0) {
-      const header = this.#batchHeader(open);
-      batches.push(new StoredBatch({ header, epoch: this.#epoch, lines: open.lines() }));
+      const { stamp: clock, wallMs } = this.clock;
+      const header = this.#batchHeader(open, wallMs);
+      batches.push(new StoredBatch({ header, clock, epoch: this.#epoch, lines: open.lines() }));
     }
     return batches;
   }
@@ -260,6 +282,7 @@ export class Journal implements PositionStore, AsyncDisposable {
   async abandon(): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#cursorTimer);
+    this.#unwatchClock();
     this.#wake();
     await this.#commits.close();
   }
@@ -278,16 +301,33 @@ export class Journal implements PositionStore, AsyncDisposable {
     return this.#writer?.segments ?? [];
   }
 
-  #batchHeader(builder: BatchBuilder): StoredBatch['header'] {
+  #batchHeader(builder: BatchBuilder, sealed: number): StoredBatch['header'] {
     const { first, count, levels } = builder;
-    return { journal: this.#journal, first, count, levels: [...levels], sealed: Date.now() };
+    return { journal: this.#journal, first, count, levels: [...levels], sealed };
   }
 
   /** Ends the open batch; also without lines when positions or cursors must be saved. */
   #seal(): void {
+    this.clock.check();
+    this.#sealUnder(this.clock.stamp, this.clock.wallMs);
+  }
+
+  /**
+   * The clock was set: what was stamped by the old one goes into a batch of its own. The agent's log is written to
+   * the journal, so the line below also makes the new clock durable.
+   */
+  #clockStepped(before: ClockStamp, wallMs: number): void {
+    this.#sealUnder(before, wallMs);
+    const { offset } = this.clock.stamp;
+    this.#log?.info({ stepMs: offset - before.offset }, 'the clock was set');
+    // Readers may have waited for just that.
+    this.#wake();
+  }
+
+  #sealUnder(clock: ClockStamp, sealed: number): void {
     const builder = this.#builder;
     if (builder.isEmpty && !this.#cursorsChanged) return;
-    const header: MemberHeader = { ...this.#batchHeader(builder), created: this.created };
+    const header: MemberHeader = { ...this.#batchHeader(builder, sealed), created: this.created, clock };
     if (builder.positions.size > 0) header.positions = Object.fromEntries(builder.positions);
     if (this.#cursorsChanged) header.cursors = this.#cursors.state();
     this.#cursorsChanged = false;
@@ -295,7 +335,12 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#cursorTimer = undefined;
     const lines = builder.lines();
     this.#commits.add({ header, encode: () => encodeMember(header, lines), lineBytes: lines.length });
-    if (builder.count > 0) this.#recent.push(new StoredBatch({ header, epoch: this.#epoch, lines }));
+    if (builder.count > 0) {
+      this.#recent.push(new StoredBatch({ header, clock, epoch: this.#epoch, lines }), performance.now());
+    }
+    if ((header.levels[levelRank('error')] ?? 0) > 0) {
+      this.#lastError = linePosition(this.#epoch, lastSeq(header));
+    }
     this.#builder = new BatchBuilder(this.#nextSeq, builder);
   }
 
@@ -306,8 +351,8 @@ export class Journal implements PositionStore, AsyncDisposable {
       else this.#positions.save(changes);
       this.#recent.durable = linePosition(this.#epoch, lastSeq(header));
     }
-    if (this.#commits.inOutage) this.#recent.evictOnlyCopies(Date.now(), this.#confirmed());
-    else this.#recent.evict(Date.now());
+    if (this.#commits.inOutage) this.#recent.evictOnlyCopies(performance.now(), this.#confirmed());
+    else this.#recent.evict(performance.now());
     this.#wake();
   }
 
@@ -327,10 +372,12 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#recent.renumber((batch) => {
       const header = { ...batch.header, journal: this.#journal, first: next };
       next += header.count;
-      return new StoredBatch({ header, epoch: this.#epoch, lines: batch.lines });
+      return new StoredBatch({ header, clock: batch.clock, epoch: this.#epoch, lines: batch.lines });
     });
     for (const { header } of batches) this.#positions.keep(Object.entries(header.positions ?? {}));
     this.#recent.durable = linePosition(this.#epoch, next - 1);
+    // Among them may be an error, which does not wait for the clock to be set.
+    this.#lastError = this.#recent.durable;
     this.#builder.first = next;
     this.#nextSeq = next + this.#builder.count;
     this.#wake();
@@ -344,14 +391,12 @@ export class Journal implements PositionStore, AsyncDisposable {
   #retained(): { members: Buffer[]; nextSeq: number } {
     const batches = this.#recent.all().filter((batch) => batch.epoch === this.#epoch);
     const { created } = this;
-    const positions = positionMembers(
-      { journal: this.#journal, created, nextSeq: this.#nextSeq },
-      this.#positions.unsaved,
-      Date.now(),
-    );
+    const positions = positionMembers(this.#stateBefore(this.#nextSeq), this.#positions.unsaved);
     return {
       members: [
-        ...batches.map((batch) => encodeMember({ ...batch.header, created }, batch.lines)),
+        ...batches.map((batch) =>
+          encodeMember({ ...batch.header, created, clock: batch.clock }, batch.lines),
+        ),
         ...positions.map((header) => encodeMember(header, nothing)),
       ],
       nextSeq: batches[0]?.header.first ?? this.#nextSeq,
@@ -362,11 +407,12 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#positions.settle();
     const { durable } = this.#recent;
     this.#writer?.extend(splitPosition(durable).seq);
-    this.#recent.evict(Date.now());
+    this.#recent.evict(performance.now());
     this.#log?.info('journal: the disk can be written again');
   }
 
   #stateBefore(nextSeq: number): SegmentState {
+    this.clock.check();
     return {
       journal: this.#journal,
       created: this.created,
@@ -374,6 +420,9 @@ export class Journal implements PositionStore, AsyncDisposable {
       nextSeq,
       positions: this.#positions.saved,
       cursors: this.#cursors.state(),
+      nowMs: this.clock.wallMs,
+      clock: this.clock.stamp,
+      clocks: this.clock.state(),
     };
   }
 
@@ -411,7 +460,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     const range = first === last ? `seq ${first}` : `seq ${first}–${last}`;
     this.append({
       message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (before ${name} had sent them)`,
-      timestamp: Date.now(),
+      timestamp: this.clock.wallMs,
       level: 'warn',
       source: { type: 'manager', name: 'journal' },
       fields: { lost: count, first, last, reason, backend: name },

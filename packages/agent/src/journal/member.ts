@@ -1,5 +1,6 @@
 import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
 import { type BatchHeader, encodeHeader, type LevelCounts, limits } from '@millrace/wire';
+import type { ClockStamp } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
 
 /**
@@ -31,6 +32,10 @@ export interface MemberHeader extends BatchHeader {
   positions?: Record<string, Json>;
   /** Journal and seq through which each backend's far end has confirmed. */
   cursors?: Record<string, [journal: string, seq: number]>;
+  /** The clock that stamped its lines and `sealed`. */
+  clock?: ClockStamp;
+  /** On the first member of a segment: earlier boots and their last offset. */
+  clocks?: Record<string, number>;
   /** On the members that open a segment: 'more' follow, or this is the 'last'. */
   snapshot?: 'more' | 'last';
 }

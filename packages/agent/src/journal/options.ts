@@ -1,5 +1,6 @@
 import type { LevelCounts } from '@millrace/wire';
 import type { Logger } from 'pino';
+import type { DeviceClock } from '../clock/device-clock.ts';
 import type { JournalDisk } from './disk.ts';
 
 export interface JournalOptions {
@@ -22,6 +23,13 @@ export interface JournalOptions {
   outageGraceMs?: number;
   /** Time between attempts while the disk fails. Default 1000 ms. */
   diskRetryMs?: number;
+  /** Default: that of the operating system. */
+  clock?: DeviceClock;
+  /**
+   * How long network readers wait for a clock that was not set yet, from the first line that they cannot have for
+   * that reason. Errors do not wait. Default one minute.
+   */
+  clockHoldMs?: number;
   log?: Logger;
 }
 

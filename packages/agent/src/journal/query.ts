@@ -1,9 +1,11 @@
 import { setImmediate as yieldToLoop } from 'node:timers/promises';
-import { completeMessage, forEachLine, isLevel, type LogMessage, levelRank } from '@millrace/wire';
+import { isLevel, type LogMessage, levelRank } from '@millrace/wire';
+import type { DeviceClock } from '../clock/device-clock.ts';
 import type { LogQuery } from '../logging/types.ts';
 import type { Journal } from './journal.ts';
-import { contentLines, type FoundMember, memberContent, walkMembers } from './member.ts';
+import { contentLines, type MemberHeader, memberContent, walkMembers } from './member.ts';
 import { linePosition } from './segment.ts';
+import { StoredBatch } from './stored-batch.ts';
 
 const defaultLimit = 1000;
 
@@ -49,7 +51,7 @@ export async function queryJournal(journal: Journal, query: LogQuery): Promise<L
   let done = limit === 0;
   for (const batch of [...inMemory].reverse()) {
     if (done) break;
-    done = collect(batch.messages());
+    done = collect(batch.corrected(journal.clock).messages());
   }
   const { segments, disk } = journal.stored();
   for (const segment of [...segments].reverse()) {
@@ -65,10 +67,19 @@ export async function queryJournal(journal: Journal, query: LogQuery): Promise<L
     }
     for (const member of walkMembers(bytes).members.reverse()) {
       const first = linePosition(segment.epoch, member.header.first);
-      if (done || first >= before || member.header.count === 0 || !mayHold(member, query)) continue;
+      if (done || first >= before || member.header.count === 0) continue;
+      if (!mayHold(member.header, query, journal.clock)) continue;
       const content = memberContent(member.bytes);
       if (!content) continue;
-      done = collect(decode(contentLines(content), member, before - first));
+      const { header } = member;
+      const lines = contentLines(content);
+      const batch = new StoredBatch({ header, clock: header.clock, epoch: segment.epoch, lines });
+      done = collect(
+        batch
+          .corrected(journal.clock)
+          .messages()
+          .slice(0, before - first),
+      );
       // Inflating is done on the main thread: let a live stream have its turn in between.
       await yieldToLoop();
     }
@@ -82,20 +93,12 @@ export async function queryJournal(journal: Journal, query: LogQuery): Promise<L
 const clockSlackMs = 300_000;
 
 /** What the member's header tells without inflating it: lines are hardly newer than their batch. */
-function mayHold(member: FoundMember, query: LogQuery): boolean {
-  if (query.since !== undefined && member.header.sealed + clockSlackMs < query.since) return false;
+function mayHold(header: MemberHeader, query: LogQuery, clock: DeviceClock): boolean {
+  const sealedMs = clock.trueMs(header.sealed, header.clock) ?? header.sealed;
+  if (query.since !== undefined && sealedMs + clockSlackMs < query.since) return false;
   if (query.level === undefined) return true;
   for (const level of levelsOf(query)) {
-    if (isLevel(level) && (member.header.levels[levelRank(level)] ?? 0) > 0) return true;
+    if (isLevel(level) && (header.levels[levelRank(level)] ?? 0) > 0) return true;
   }
   return false;
-}
-
-function decode(lines: Buffer, { header }: FoundMember, most: number): LogMessage[] {
-  const out: LogMessage[] = [];
-  forEachLine(lines, (line, index) => {
-    if (index >= most) return;
-    out.push(completeMessage(JSON.parse((line as Buffer).toString()), header.journal, header.first + index));
-  });
-  return out;
 }

@@ -20,6 +20,7 @@ const shedFirst: readonly Level[] = ['debug', 'info'];
 export class RecentBatches {
   readonly #limits: RecentLimits;
   #batches: StoredBatch[] = [];
+  readonly #addedMs = new WeakMap<StoredBatch, number>();
   #lines = 0;
   #bytes = 0;
   /** Position of the last durable line. */
@@ -32,13 +33,14 @@ export class RecentBatches {
     this.durable = durable;
   }
 
-  push(batch: StoredBatch): void {
+  push(batch: StoredBatch, nowMs: number): void {
     this.#batches.push(batch);
+    this.#addedMs.set(batch, nowMs);
     this.#lines += batch.header.count;
     this.#bytes += batch.lines.length;
   }
 
-  /** Drops what exceeds the limits, oldest first. `nowMs` by the wall clock, as `sealed` is. */
+  /** Drops what exceeds the limits, oldest first. `nowMs` is a monotonic clock: setting the clock ages nothing. */
   evict(nowMs: number): void {
     this.#evictThrough(this.durable, nowMs);
   }
@@ -89,7 +91,9 @@ export class RecentBatches {
 
   /** Replaces the batches that are not durable yet. */
   renumber(renumbered: (batch: StoredBatch) => StoredBatch): void {
-    this.#batches = this.#batches.map((batch) => (batch.last > this.durable ? renumbered(batch) : batch));
+    this.#batches = this.#batches.map((batch) =>
+      batch.last > this.durable ? this.#asOldAs(batch, renumbered(batch)) : batch,
+    );
   }
 
   #evictThrough(through: number, nowMs: number): void {
@@ -100,7 +104,7 @@ export class RecentBatches {
       const over =
         this.#lines - batch.header.count >= maxLines ||
         this.#bytes > maxBytes ||
-        nowMs - batch.header.sealed > maxAgeMs;
+        nowMs - (this.#addedMs.get(batch) ?? nowMs) > maxAgeMs;
       if (!over) break;
       this.#lines -= batch.header.count;
       this.#bytes -= batch.lines.length;
@@ -132,8 +136,15 @@ export class RecentBatches {
       this.shed[rank] = (this.shed[rank] ?? 0) + count - kept;
     });
     for (const batch of by) {
+      this.#asOldAs(gone, batch);
       this.#lines += batch.header.count;
       this.#bytes += batch.lines.length;
     }
+  }
+
+  #asOldAs(batch: StoredBatch, successor: StoredBatch): StoredBatch {
+    const addedMs = this.#addedMs.get(batch);
+    if (addedMs !== undefined) this.#addedMs.set(successor, addedMs);
+    return successor;
   }
 }

@@ -1,3 +1,4 @@
+import { ClockHistory } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
 import type { JournalDisk } from './disk.ts';
 import { type FoundMember, memberAt, memberContent, walkMembers } from './member.ts';
@@ -14,6 +15,8 @@ export interface Recovered {
   positions: Map<string, Json>;
   /** Line position through which each backend's far end has confirmed. */
   cursors: Map<string, number>;
+  /** The clocks of this boot and of earlier ones. */
+  clocks: ClockHistory;
   /** Bytes of a torn or damaged tail that were cut off. */
   truncatedBytes: number;
   /** Files that held nothing readable and were removed. */
@@ -52,6 +55,7 @@ export function recover(disk: JournalDisk): Recovered {
     nextSegmentNumber: 1,
     positions: new Map(),
     cursors: new Map(),
+    clocks: new ClockHistory(),
     truncatedBytes: 0,
     removed: [],
   };
@@ -133,6 +137,7 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
       first: linePosition(epoch, first.header.first),
       last: 0,
       openedMs: first.header.sealed,
+      clock: first.header.clock,
     });
   }
   found.segments.forEach((segment, i) => {
@@ -157,7 +162,7 @@ function firstHeader(head: Buffer): FoundMember | undefined {
   return found === 'short' ? undefined : found;
 }
 
-/** Plays the members' position and cursor changes in order. */
+/** Plays the members' changes of positions, cursors and clocks in order. */
 function restore(tail: Tail, found: Recovered): void {
   const epochs = new Map(found.segments.map((segment) => [segment.journal, segment.epoch]));
   for (const { header } of tail.members) {
@@ -170,5 +175,7 @@ function restore(tail: Tail, found: Recovered): void {
       // A journal that is no longer here: everything that is left lies behind it.
       found.cursors.set(name, epoch === undefined ? 0 : linePosition(epoch, through[1]));
     }
+    for (const [boot, offset] of Object.entries(header.clocks ?? {})) found.clocks.restore(boot, offset);
+    if (header.clock) found.clocks.note(header.clock, header.sealed);
   }
 }

@@ -89,7 +89,7 @@ export class SegmentReader {
       if (!content) continue;
       const lines = contentLines(content);
       const member = lines.length >= keepMemberBytes ? withoutExtra(found.bytes) : undefined;
-      return new StoredBatch({ header, epoch: segment.epoch, lines, member });
+      return new StoredBatch({ header, clock: header.clock, epoch: segment.epoch, lines, member });
     }
     return undefined;
   }

@@ -1,4 +1,6 @@
 import type { Logger } from 'pino';
+import type { DeviceClock } from '../clock/device-clock.ts';
+import type { ClockStamp } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
 import type { AppendFile, JournalDisk } from './disk.ts';
 import { encodeMember, type MemberHeader, maxHeaderJsonBytes, noLevels } from './member.ts';
@@ -11,6 +13,7 @@ interface SegmentWriterOptions {
   maxFileBytes: number;
   maxBytes: number;
   maxAgeMs: number;
+  clock: DeviceClock;
   log?: Logger;
 }
 
@@ -23,6 +26,10 @@ export interface SegmentState {
   nextSeq: number;
   positions: ReadonlyMap<string, Json>;
   cursors: Record<string, [string, number]>;
+  /** The present time, by the clock that is named. */
+  nowMs: number;
+  clock: ClockStamp;
+  clocks: Record<string, number>;
 }
 
 const nothing = Buffer.alloc(0);
@@ -103,7 +110,6 @@ export class SegmentWriter {
   async #start(state: SegmentState): Promise<void> {
     await this.close();
     const number = this.#nextNumber++;
-    const now = Date.now();
     const segment: Segment = {
       name: segmentName(number),
       number,
@@ -112,10 +118,11 @@ export class SegmentWriter {
       journal: state.journal,
       first: linePosition(state.epoch, state.nextSeq),
       last: linePosition(state.epoch, state.nextSeq - 1),
-      openedMs: now,
+      openedMs: state.nowMs,
+      clock: state.clock,
     };
     try {
-      await this.#append(segment, Buffer.concat(snapshotMembers(state, now)), false);
+      await this.#append(segment, Buffer.concat(snapshotMembers(state)), false);
     } catch (error) {
       this.#options.disk.remove(segment.name);
       throw error;
@@ -125,14 +132,14 @@ export class SegmentWriter {
   }
 
   #dropOld(): void {
-    const { maxBytes, maxAgeMs, disk, log } = this.#options;
+    const { maxBytes, maxAgeMs, clock, disk, log } = this.#options;
     let total = this.segments.reduce((sum, segment) => sum + segment.bytes, 0);
-    const now = Date.now();
+    const now = clock.wallMs;
     while (this.segments.length > 1) {
       const [oldest, next] = this.segments as [Segment, Segment];
       // A segment ends when the next one begins. A clock that jumped forward must not empty the journal at
       // once: age only ever takes one segment per write.
-      const expired = now - next.openedMs > maxAgeMs;
+      const expired = now - (clock.trueMs(next.openedMs, next.clock) ?? now) > maxAgeMs;
       if (total <= maxBytes && !expired) break;
       disk.remove(oldest.name);
       this.segments.shift();
@@ -147,20 +154,19 @@ export class SegmentWriter {
 }
 
 /** All positions and cursors, in as many members as their size needs. */
-function snapshotMembers(state: SegmentState, sealed: number): Buffer[] {
-  const members = positionMembers(state, state.positions, sealed);
+function snapshotMembers(state: SegmentState): Buffer[] {
+  const members = positionMembers(state, state.positions);
   members.forEach((header, i) => {
     header.snapshot = i === members.length - 1 ? 'last' : 'more';
-    if (i === 0) header.cursors = state.cursors;
+    if (i === 0) Object.assign(header, { cursors: state.cursors, clocks: state.clocks });
   });
   return members.map((header) => encodeMember(header, nothing));
 }
 
 /** Headers without lines that hold these positions, in as many as their size needs; at least one. */
 export function positionMembers(
-  { journal, created, nextSeq }: Pick<SegmentState, 'journal' | 'created' | 'nextSeq'>,
+  { journal, created, nextSeq, nowMs, clock }: SegmentState,
   positions: ReadonlyMap<string, Json>,
-  sealed: number,
 ): MemberHeader[] {
   const groups: Record<string, Json>[] = [{}];
   let bytes = 0;
@@ -178,8 +184,9 @@ export function positionMembers(
     first: nextSeq,
     count: 0,
     levels: noLevels(),
-    sealed,
+    sealed: nowMs,
     created,
+    clock,
     positions: group,
   }));
 }

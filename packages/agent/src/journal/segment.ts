@@ -1,3 +1,4 @@
+import type { ClockStamp } from '../clock/history.ts';
 import type { MemberHeader } from './member.ts';
 
 /** One file of the journal, as the index in memory knows it. */
@@ -12,8 +13,9 @@ export interface Segment {
   readonly first: number;
   /** Position of its last line. */
   last: number;
-  /** When its first member was sealed. */
+  /** When its first member was sealed, by the clock of that time. */
   readonly openedMs: number;
+  readonly clock: ClockStamp | undefined;
 }
 
 /**

@@ -1,10 +1,15 @@
 import type { BatchHeader, Level, LogMessage } from '@millrace/wire';
+import type { DeviceClock } from '../clock/device-clock.ts';
+import type { ClockStamp } from '../clock/history.ts';
+import { markLines, shiftLines } from '../clock/retime.ts';
 import { countLevels, EncodedBatch } from '../logging/feed-batch.ts';
 import { noLevels } from './member.ts';
 import { lastSeq, linePosition } from './segment.ts';
 
 interface StoredBatchOptions {
   header: BatchHeader;
+  /** The clock that stamped its lines; absent when they need no correction any more. */
+  clock?: ClockStamp;
   epoch: number;
   lines: Buffer;
   /** The batch as gzip for the wire, when it lies ready. */
@@ -14,16 +19,33 @@ interface StoredBatchOptions {
 /** A batch of the journal, in memory, with its place in the order of all lines. */
 export class StoredBatch extends EncodedBatch {
   readonly epoch: number;
+  readonly clock: ClockStamp | undefined;
   /** Positions of its first and last line. */
   readonly first: number;
   readonly last: number;
 
-  constructor({ header, epoch, lines, member }: StoredBatchOptions) {
+  constructor({ header, clock, epoch, lines, member }: StoredBatchOptions) {
     const { journal, first, count, levels, sealed } = header;
     super({ header: { journal, first, count, levels, sealed }, lines, member });
     this.epoch = epoch;
+    this.clock = clock;
     this.first = linePosition(epoch, first);
     this.last = linePosition(epoch, lastSeq(header));
+  }
+
+  /**
+   * The batch with its lines' true times, as far as they are known by now; itself when nothing was wrong. A line
+   * grows by a few digits, or by a mark, next to text that every line repeats: compressed, the batch still keeps
+   * within `limits.maxPublishBytes`.
+   */
+  corrected(by: DeviceClock): StoredBatch {
+    const { clock, epoch, header, lines } = this;
+    const deltaMs = by.correction(clock, header.sealed);
+    if (!clock || deltaMs === 0) return this;
+    const span = { stamp: clock, sealedMs: header.sealed };
+    if (deltaMs === undefined) return new StoredBatch({ header, epoch, lines: markLines(lines, span) });
+    const sealed = header.sealed + deltaMs;
+    return new StoredBatch({ header: { ...header, sealed }, epoch, lines: shiftLines(lines, span, deltaMs) });
   }
 
   /** The part of this batch behind `position`, which lies within it. */
@@ -58,6 +80,7 @@ export class StoredBatch extends EncodedBatch {
               count: run.length,
               levels: countLevels(run),
             },
+            clock: this.clock,
             epoch: this.epoch,
             // A copy, so that the memory of what was shed is free.
             lines: Buffer.from(this.lines.subarray(from, offset)),

@@ -72,7 +72,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
     this.backends = Array.isArray(backends) ? backends : [backends as LogBackend];
     this.options = options;
     this.api = new EngineApi({ docker, answerTimeoutMs: options.answerTimeoutMs ?? 10_000 });
-    this.firstSeenMs = options.firstSeenMs ?? Date.now();
+    // A clock that is far behind now and set later must not hide what is logged meanwhile.
+    this.firstSeenMs = Math.min(options.firstSeenMs ?? Date.now(), Date.now());
     this.ownId = options.ownContainerId;
   }
 

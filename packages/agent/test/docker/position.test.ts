@@ -105,11 +105,12 @@ function live(
   session: Session,
   filtersEach: boolean,
   got: { stream: LogStream; id: number }[],
+  firstSeenMs = originMs,
 ) {
   let position = saved;
   let left = session.reads;
   const nowMs = (log.at(-1)?.nowMs ?? originMs) + 2_000;
-  const start = nanos((Math.min(originMs, nowMs) - 3_600_000) * 1000);
+  const start = nanos(Math.max(0, Math.min(firstSeenMs, nowMs) - 3_600_000) * 1000);
   const resumePoint = () =>
     resumeFrom(position, { start, now: nanos(nowMs * 1000), marginMs: clockMarginMs });
   const read = (rotated?: ReadonlySet<LogStream>) => {
@@ -166,6 +167,34 @@ test('every line is read exactly once, wherever the agent is restarted', () => {
       },
     ),
     { numRuns: 3_000 },
+  );
+});
+
+test('a clock set from 1970 to the present while containers run and the agent restarts loses and repeats nothing', () => {
+  const bootedMs = 12_000;
+  fc.assert(
+    fc.property(
+      fc.array(write, { maxLength: 60, size: 'max' }),
+      fc.nat(900_000),
+      sessions,
+      fc.boolean(),
+      (writes, setAfterMs, lives, each) => {
+        const backMs = originMs - bootedMs;
+        const log = logOf(writes, [
+          { afterMs: 0, backMs },
+          { afterMs: setAfterMs, backMs: -backMs },
+        ]);
+        const got: { stream: LogStream; id: number }[] = [];
+        let position: DockerPosition | undefined;
+        let written = 0;
+        for (const session of [...lives, { written: log.length, reads: Number.POSITIVE_INFINITY }]) {
+          written = Math.max(written, session.written);
+          position = live(log.slice(0, written), position, session, each, got, bootedMs);
+        }
+        expect(got.map(({ id }) => id).sort((a, b) => a - b)).toEqual(writes.map((_, id) => id));
+      },
+    ),
+    { numRuns: 2_000 },
   );
 });
 

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import { z } from 'zod';
+import type { ClockSkews } from '../clock/skew.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
@@ -9,12 +10,13 @@ export interface DeviceRoutesOptions {
   records: Records;
   store: LogStore;
   presence: Presence;
+  skews: ClockSkews;
 }
 
 /** `GET /devices`: who has registered or sent lines, and what is known of each. */
 export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
   app,
-  { records, store, presence },
+  { records, store, presence, skews },
 ) => {
   app.get(
     '/devices',
@@ -49,7 +51,10 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
       }
       for (const { uuid, online } of states) view(uuid).online = online;
       const devices = [...byUuid.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
-      for (const device of devices) if (presence.isStreaming(device.uuid)) device.online = true;
+      for (const device of devices) {
+        if (presence.isStreaming(device.uuid)) device.online = true;
+        device.clockSkewMs = skews.of(device.uuid);
+      }
       return { devices };
     },
   );
@@ -66,5 +71,6 @@ function unknownDevice(uuid: string): DeviceView {
     lastSeen: null,
     lines: 0,
     bytes: 0,
+    clockSkewMs: null,
   };
 }

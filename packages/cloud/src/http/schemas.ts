@@ -41,6 +41,12 @@ export const deviceSchema = z.object({
   lastSeen: z.number().nullable().describe('Arrival of its newest line.'),
   lines: z.number(),
   bytes: z.number().describe('Of its messages, uncompressed.'),
+  clockSkewMs: z
+    .number()
+    .nullable()
+    .describe(
+      "How far its clock is behind the cloud's, negative when it is ahead. Null until it was measured, from batches at least a second apart, since the cloud started.",
+    ),
 });
 
 export type DeviceView = z.infer<typeof deviceSchema>;

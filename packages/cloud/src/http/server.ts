@@ -5,6 +5,7 @@ import { MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
@@ -26,6 +27,7 @@ export interface HttpServerOptions {
   records: Records;
   identity: Identity;
   presence: Presence;
+  skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
   /** Parts that `/healthz` asks. */

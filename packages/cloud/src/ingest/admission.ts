@@ -55,6 +55,8 @@ export interface AdmissionOptions {
   ownJournal: string;
   listeners: ReadonlySet<TailListener>;
   counters: LineCounters;
+  /** Called with each batch that has come to its end: when it was sealed, and when it was received. */
+  onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
 }
 
 const gapTellIntervalMs = 1000;
@@ -94,7 +96,8 @@ export class Admission {
       });
       return this.#admitLoose(device, loose);
     }
-    const { journal } = part.header;
+    const { journal, sealed } = part.header;
+    if (part.last) this.#options.onBatch?.(device, sealed, now);
     const lines = part.oversized
       ? Buffer.from(`${oversizedLine(bytes, now)}\n`)
       : areStorable(bytes)

@@ -56,6 +56,8 @@ export interface IngestOptions {
   log: Logger;
   /** Same as a first {@link Ingest.subscribe}. */
   onAdmitted?: TailListener;
+  /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
+  onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
   /** How long lines are kept. Default 30. */
   retentionDays?: number;
@@ -123,6 +125,7 @@ export class Ingest implements AsyncDisposable {
         .padStart(16, '0')}`,
       listeners: this.#listeners,
       counters: this.#counters,
+      onBatch: options.onBatch,
     });
     if (options.onAdmitted) this.#listeners.add(options.onAdmitted);
   }

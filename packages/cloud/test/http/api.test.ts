@@ -176,6 +176,7 @@ test('devices are listed with what is known of them', async () => {
       lastSeen: expect.any(Number),
       lines: 4,
       bytes: expect.any(Number),
+      clockSkewMs: null,
     },
     expect.objectContaining({
       uuid: 'silent',
