@@ -4,7 +4,7 @@ import { startEngine } from '../tests/support/docker.ts';
 import { freePort } from '../tests/support/ports.ts';
 import { type Account, add, compare, emptyAccount } from './compare.ts';
 import { faults, isPossible } from './faults.ts';
-import type { ChaosOptions, Kind, Way } from './options.ts';
+import { type ChaosOptions, type Kind, type Way, ways } from './options.ts';
 import { Random } from './random.ts';
 import { Recoveries } from './recovery.ts';
 import { fakeTimeLibrary, type Site, type SiteOptions, startSite, type Victim } from './site.ts';
@@ -56,7 +56,15 @@ export async function runChaos(options: ChaosOptions, say: (line: string) => voi
       clocks: kinds.includes('clock'),
     };
     const forMs = (options.minutes * 60_000) / rounds.length;
-    const account = await runRound(way, site, possible, new Random(options.seed), forMs, result, say);
+    const account = await runRound(
+      way,
+      site,
+      possible,
+      new Random(options.seed + ways.indexOf(way)),
+      forMs,
+      result,
+      say,
+    );
     add(result.account, account);
   }
   return result;
