@@ -28,6 +28,12 @@ export class Random {
     return from[this.whole(0, from.length - 1)] as T;
   }
 
+  /** All of them in any order. */
+  shuffled<T>(from: readonly T[]): T[] {
+    const left = [...from];
+    return from.map(() => left.splice(this.whole(0, left.length - 1), 1)[0] as T);
+  }
+
   /** Some of them, at least one, in their order. */
   some<T>(from: readonly T[]): T[] {
     const chosen = from.filter(() => this.chance(0.5));

@@ -91,11 +91,14 @@ async function runRound(
   if ((await recoveries.fromNow(recoveryMs)) === undefined) {
     throw new Error(`${way}: no line arrives, before anything was broken`);
   }
-  const round: Round = { site, kinds, random, recoveries, result, say };
+  const round: Round = { site, random, recoveries, result, say };
   const returns: Promise<void>[] = [];
   const untilMs = performance.now() + forMs;
+  // Each kind comes once before any comes again.
+  let deck: Kind[] = [];
   while (performance.now() < untilMs) {
-    const { recovery } = await breakSomething(round);
+    if (deck.length === 0) deck = random.shuffled(kinds);
+    const { recovery } = await breakSomething(round, deck.pop() as Kind);
     returns.push(recovery);
   }
   await Promise.all(returns);
@@ -116,7 +119,6 @@ async function runRound(
 
 interface Round {
   site: Site;
-  kinds: readonly Kind[];
   random: Random;
   recoveries: Recoveries;
   result: ChaosResult;
@@ -124,10 +126,9 @@ interface Round {
 }
 
 /** Resolves when it is time for the next fault, with a promise of this one's recovery. */
-async function breakSomething(round: Round): Promise<{ recovery: Promise<void> }> {
-  const { site, kinds, random, recoveries, result, say } = round;
+async function breakSomething(round: Round, kind: Kind): Promise<{ recovery: Promise<void> }> {
+  const { site, random, recoveries, result, say } = round;
   // As many numbers for each fault, whatever it makes of them: none changes what comes after it.
-  const kind = random.pick(kinds);
   const own = new Random(random.whole(0, 2 ** 31));
   // Half of the faults meet something that has not recovered from the last.
   const patienceMs = random.chance(0.5) ? 0 : maxPatienceMs;
