@@ -1,5 +1,6 @@
 // node scripts/run.mjs millrace <args…>   the millrace command
 // node scripts/run.mjs bench <name>        bench/<name>.ts
+// node scripts/run.mjs chaos <args…>       chaos/main.ts
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { runChild } from '../packages/millrace/bin/child.mjs';
@@ -13,6 +14,7 @@ const programs = {
     if (!/^[a-z-]+$/.test(name) || !existsSync(path)) throw new ScriptError(`there is no bench "${name}"`);
     return [path, ...args];
   },
+  chaos: (args) => [join(root, 'chaos', 'main.ts'), ...args],
 };
 
 try {
@@ -21,8 +23,8 @@ try {
     throw new ScriptError(`usage: node scripts/run.mjs ${Object.keys(programs).join('|')} …`);
   }
   const nodePath = await ensureInstalled();
-  // Benches run on the engines and brokers that the tests run on.
-  if (name === 'bench') ensureSystemPackages();
+  // Benches and chaos run on the engines and brokers that the tests run on.
+  if (name === 'bench' || name === 'chaos') ensureSystemPackages();
   const env = { ...process.env, PATH: systemPath };
   process.exitCode = await runChild(nodePath, programs[name](args), { env });
 } catch (error) {

@@ -10,6 +10,9 @@ export interface CloudLine extends LogMessage {
 export const adminToken = 'an-admin-token-for-tests';
 export const joinKey = 'a-join-key-for-tests';
 
+/** A start takes a second or two; a machine that runs much else beside may need far longer. */
+const startMs = 120_000;
+
 /** A cloud that runs as a process of its own, and its API. */
 export interface TestCloud extends AsyncDisposable {
   readonly program: Program;
@@ -43,7 +46,7 @@ export async function startTestCloud(dataDir: string, env: Record<string, string
   const url = `http://127.0.0.1:${httpPort}`;
   const start = async () => {
     const started = startProgram(millrace('cloud'), { env: settings });
-    await started.says('The cloud is running.');
+    await started.says('The cloud is running.', startMs);
     return started;
   };
   let program = await start();
@@ -119,7 +122,10 @@ export async function startTestAgent(dataDir: string, env: Record<string, string
         (response) => response.ok,
         () => false,
       );
-    await until(async () => !started.running || (await answers()), { what: 'the device API to answer' });
+    await until(async () => !started.running || (await answers()), {
+      timeoutMs: startMs,
+      what: 'the device API to answer',
+    });
     if (!started.running) throw new Error(`the agent ended:\n${started.stdout}${started.stderr}`);
     return started;
   };

@@ -39,6 +39,8 @@ export interface RunOptions {
   logDriver?: string;
   logOptions?: Record<string, string>;
   restart?: 'no' | 'always' | 'on-failure';
+  /** How long it may take to end in order. Default 1: a shell as process 1 ignores SIGTERM and would take it all. */
+  stopTimeoutS?: number;
 }
 
 /** A private Docker engine, with its own containerd, data, network settings and socket. */
@@ -127,8 +129,7 @@ class PrivateEngine implements TestEngine {
       Tty: options.tty ?? false,
       Labels: options.labels,
       Env: Object.entries(options.env ?? {}).map(([key, value]) => `${key}=${value}`),
-      // A shell as process 1 ignores SIGTERM: without this, every orderly stop takes ten seconds.
-      StopTimeout: 1,
+      StopTimeout: options.stopTimeoutS ?? 1,
       HostConfig: {
         NetworkMode: 'none',
         AutoRemove: options.autoRemove ?? false,

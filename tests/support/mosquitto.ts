@@ -45,6 +45,8 @@ export interface Mosquitto extends AsyncDisposable {
   stop(): Promise<void>;
   /** SIGKILL, and waits for the end. */
   kill(): Promise<void>;
+  /** Sends a signal and waits for nothing. */
+  signal(name: NodeJS.Signals): void;
   /** Stops (unless stopped already) and starts again on the same ports. */
   restart(): Promise<void>;
   /** Replaces the users while the broker runs. It ends the connections of those whose password changed. */
@@ -156,6 +158,7 @@ export async function startMosquitto(options: MosquittoOptions = {}): Promise<Mo
     start,
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
+    signal: (name) => void child?.kill(name),
     async restart() {
       await end('SIGTERM');
       await start();

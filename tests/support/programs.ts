@@ -83,6 +83,7 @@ export function startProgram(
   child.once('close', (exitCode) => {
     code ??= exitCode;
     endedMs = performance.now();
+    process.off('exit', killGroup);
     resolve();
   });
   const output = () => `--- stdout\n${stdout.slice(-4000)}\n--- stderr\n${stderr.slice(-4000)}`;
@@ -117,7 +118,6 @@ export function startProgram(
     async [Symbol.asyncDispose]() {
       if (code === undefined) killGroup();
       await closed;
-      process.off('exit', killGroup);
     },
   };
 }

@@ -112,6 +112,26 @@ test('a cloud that refuses everything with 400 makes no line disappear', async (
   expect(cloud.lines).toHaveLength(20);
 });
 
+test('a line that is refused just before the cloud takes everything again is sent again, not given up', async () => {
+  await using cloud = await startTestCloud();
+  let refuses = true;
+  cloud.judge = (lines) => {
+    if (!refuses) return undefined;
+    // The refusal of the one line is the last; the request without lines that follows is accepted.
+    if (lines.length === 1) refuses = false;
+    return 413;
+  };
+  await using backend = new CloudLogBackend({
+    ...{ ...device, cloudEndpoint: cloud.url, log: captureLog().log, backoff, ackTimeoutMs: 150 },
+  });
+  for (let i = 1; i <= 20; i++) backend.log({ message: `line ${i}` });
+  await backend.connect();
+  await until(() => backend.state.lag === 0);
+  expect(refuses).toBe(false);
+  expect(backend.state).toMatchObject({ refused: 0 });
+  expect(cloud.lines).toHaveLength(20);
+});
+
 test.each([
   ['cloudEndpoint', { cloudEndpoint: 'cloud.example.com' }],
   ['cloudEndpoint', { cloudEndpoint: 'mqtt://cloud' }],

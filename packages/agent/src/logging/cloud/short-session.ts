@@ -16,7 +16,7 @@ const gatherMs = 50;
  * Short requests one after another: each carries what is there, up to a bound, and its answer confirms it, by
  * acknowledgements or by status 201 for the whole. Ends when streaming is worth another try.
  *
- * A request refused with 400 or 413 is sent again in halves. A single line that is refused, while a request
+ * A request refused with 400 or 413 is sent again in halves. A single line that is refused twice, while a request
  * without lines is not, is given up and counted: it must not hold up those behind it.
  */
 export async function shortSession(
@@ -82,8 +82,13 @@ class ShortPost {
     this.maxBytes = context.settings.maxRequestBytes;
   }
 
-  /** Sends until everything is confirmed. @throws SessionFailure */
-  async deliver(batches: FeedBatch[]): Promise<void> {
+  /**
+   * Sends until everything is confirmed.
+   *
+   * @param isRepeated a single line that was refused before, while a request without lines was not
+   * @throws SessionFailure
+   */
+  async deliver(batches: FeedBatch[], isRepeated = false): Promise<void> {
     const { settings, counters } = this.#context;
     const bytes = batches.reduce((sum, batch) => sum + batch.lines.length, 0);
     for (const { header, lines } of batches) {
@@ -98,7 +103,7 @@ class ShortPost {
     if (request.status === 400 || request.status === 413) {
       if (request.status === 413) this.maxBytes = Math.max(1, Math.floor(bytes / 2));
       this.#window.clear();
-      await this.#deliverInParts(batches, request);
+      await this.#deliverInParts(batches, request, isRepeated);
       return;
     }
     if (request.failure) throw request.failure;
@@ -115,7 +120,7 @@ class ShortPost {
     this.#report.progressed();
   }
 
-  async #deliverInParts(batches: FeedBatch[], refused: CloudRequest): Promise<void> {
+  async #deliverInParts(batches: FeedBatch[], refused: CloudRequest, isRepeated: boolean): Promise<void> {
     const [only] = batches;
     if (!only || this.#over.aborted) return;
     if (batches.length > 1) {
@@ -124,15 +129,18 @@ class ShortPost {
       await this.deliver(batches.slice(half));
     } else if (only.header.count > 1) {
       for (const part of halve(only)) await this.deliver([part]);
-    } else await this.#giveUp(only, refused);
+    } else await this.#giveUp(only, refused, isRepeated);
   }
 
   /** A single line was refused. Is it the line, or does the cloud refuse everything? */
-  async #giveUp({ header, lines }: FeedBatch, refused: CloudRequest): Promise<void> {
+  async #giveUp(batch: FeedBatch, refused: CloudRequest, isRepeated: boolean): Promise<void> {
+    const { header, lines } = batch;
     const { settings, counters } = this.#context;
     const blank = Buffer.from('\n');
     using control = await this.#send(settings.compression === 'gzip' ? gzipSync(blank) : blank);
     if (!control.answered) throw (control.failure ?? refused.failure) as SessionFailure;
+    // The cloud may have refused everything until just now: then it was not the line.
+    if (!isRepeated) return this.deliver([batch], true);
     counters.refused++;
     settings.log.warn(
       { journal: header.journal, seq: header.first, bytes: lines.length, status: refused.status },
