@@ -41,6 +41,11 @@ export const deviceSchema = z.object({
   lastSeen: z.number().nullable().describe('Arrival of its newest line.'),
   lines: z.number(),
   bytes: z.number().describe('Of its messages, uncompressed.'),
+  missing: z
+    .number()
+    .describe(
+      'Lines between its oldest and its newest that are not here: on their way, or shed by the device.',
+    ),
 });
 
 export type DeviceView = z.infer<typeof deviceSchema>;
