@@ -19,12 +19,18 @@ export interface TcpProxy extends AsyncDisposable {
   freeze(): void;
   /** Ends `cut` and `freeze`. Connections that were frozen are broken, as a network that comes back does. */
   open(): void;
+  /**
+   * From now on at most so many bytes a second go from clients to the far end, all connections together and by turns,
+   * as over a slow uplink with fair queueing; what does not get through waits with the sender.
+   */
+  slow(upBytesPerSecond: number): void;
   /** Called with each chunk from a client before it is passed on. */
   onUp: ((chunk: Buffer) => void) | undefined;
 }
 
 export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
+  let uplink: Uplink | undefined;
   let state: 'open' | 'cut' | 'frozen' = 'open';
   let accepted = 0;
   let bytesUp = 0;
@@ -57,7 +63,10 @@ export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy>
           bytesUp += chunk.length;
           proxy.onUp?.(chunk);
         }
-        if (state === 'open' && !to.write(chunk)) {
+        if (state === 'open' && uplink && from === near) {
+          from.pause();
+          uplink.send(to, chunk, () => from.resume());
+        } else if (state === 'open' && !to.write(chunk)) {
           from.pause();
           to.once('drain', () => from.resume());
         }
@@ -85,11 +94,52 @@ export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy>
       if (state === 'frozen') breakAll();
       state = 'open';
     },
+    slow(upBytesPerSecond) {
+      uplink?.end();
+      uplink = new Uplink(upBytesPerSecond);
+    },
     onUp: undefined,
     async [Symbol.asyncDispose]() {
+      uplink?.end();
       breakAll();
       await new Promise<void>((resolve) => server.close(() => resolve()));
     },
   };
   return proxy;
+}
+
+const tickMs = 10;
+const packetBytes = 1400;
+
+/** A wire of a fixed rate. Each connection has one chunk waiting at most, and one packet of each leaves in turn. */
+class Uplink {
+  readonly #waiting: { to: Socket; chunk: Buffer; done: () => void }[] = [];
+  readonly #timer: NodeJS.Timeout;
+  #allowance = 0;
+
+  constructor(bytesPerSecond: number) {
+    const perTick = (bytesPerSecond * tickMs) / 1000;
+    this.#timer = setInterval(() => this.#tick(perTick), tickMs);
+  }
+
+  send(to: Socket, chunk: Buffer, done: () => void): void {
+    this.#waiting.push({ to, chunk, done });
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+  }
+
+  #tick(bytes: number): void {
+    this.#allowance = Math.min(this.#allowance + bytes, 10 * bytes);
+    while (this.#allowance > 0) {
+      const next = this.#waiting.shift();
+      if (!next) return;
+      const packet = next.chunk.subarray(0, packetBytes);
+      this.#allowance -= packet.length;
+      if (!next.to.destroyed) next.to.write(packet);
+      if (packet.length === next.chunk.length || next.to.destroyed) next.done();
+      else this.#waiting.push({ ...next, chunk: next.chunk.subarray(packetBytes) });
+    }
+  }
 }

@@ -2,6 +2,8 @@
 export interface CloudAck {
   journal: string;
   through: number;
+  /** Seqs that are stored, first and last of each range, whatever is missing below. Over MQTT. */
+  stored?: [first: number, last: number][];
 }
 
 // An acknowledgement takes some 70 bytes. Whatever is longer is no line of this protocol.
@@ -11,6 +13,7 @@ const maxLineChars = 4096;
  * Reads the acknowledgements out of a stream of NDJSON, cut anywhere:
  *
  *   {"ack":{"journal":"k3v9x0…","through":1250}}
+ *   {"ack":{"journal":"k3v9x0…","through":1250,"stored":[[1,1250],[4001,4200]]}}
  *
  * Blank lines and other objects (heartbeats, and what later versions add) are passed over.
  */
@@ -52,9 +55,13 @@ function parseAck(line: string): CloudAck | undefined {
     return undefined;
   }
   if (typeof ack !== 'object' || ack === null) return undefined;
-  const { journal, through } = ack as Record<string, unknown>;
+  const { journal, through, stored } = ack as Record<string, unknown>;
   if (typeof journal !== 'string' || typeof through !== 'number' || !Number.isSafeInteger(through)) {
     return undefined;
   }
-  return { journal, through };
+  return Array.isArray(stored) ? { journal, through, stored: stored.filter(isRange) } : { journal, through };
+}
+
+function isRange(value: unknown): value is [number, number] {
+  return Array.isArray(value) && value.length === 2 && value.every(Number.isSafeInteger);
 }

@@ -1,3 +1,5 @@
+import type { Pace, PacedParcel } from './pace.ts';
+
 /** What may be under way at once. */
 export interface SendWindowLimits {
   /** Parcels. */
@@ -9,6 +11,8 @@ export interface SendWindowLimits {
 export interface SendWindowOptions extends SendWindowLimits {
   /** Every line of the journal up to and including `through` has arrived. */
   onAdvance: (journal: string, through: number) => void;
+  /** Keeps the way short for others. */
+  pace?: Pace;
 }
 
 /** Some lines on their way: one publish, one batch. Its lines need not be neighbours. */
@@ -21,6 +25,9 @@ export interface Parcel {
   lines: number;
   bytes: number;
   state: 'gathering' | 'sent' | 'arrived';
+  /** When it was sent, by `performance.now()`. */
+  sentAtMs: number;
+  paced?: PacedParcel;
 }
 
 /**
@@ -36,6 +43,7 @@ export interface Parcel {
  */
 export class SendWindow {
   readonly #limits: SendWindowLimits;
+  readonly #pace: Pace | undefined;
   readonly #onAdvance: (journal: string, through: number) => void;
   /** Not arrived, or arrived behind one that has not; in the order of `first`. */
   #parcels: Parcel[] = [];
@@ -46,11 +54,37 @@ export class SendWindow {
   #lines = 0;
   #bytes = 0;
   #progressAtMs = performance.now();
+  /** One set for windows side by side: what leaves one makes room in the other. */
   #waiting = new Set<() => void>();
+  #beside: SendWindow | undefined;
+  #reserved = 0;
 
-  constructor({ onAdvance, ...limits }: SendWindowOptions) {
+  constructor({ onAdvance, pace, ...limits }: SendWindowOptions) {
     this.#limits = limits;
+    this.#pace = pace;
     this.#onAdvance = onAdvance;
+  }
+
+  /**
+   * A second window for the same connection, which together with this one never has more than `maxParcels` under
+   * way. A quarter of them is kept for it until the handle is disposed of.
+   */
+  openBeside(options: Omit<SendWindowOptions, 'maxParcels'>): Disposable & { readonly window: SendWindow } {
+    const { maxParcels } = this.#limits;
+    const reserved = Math.max(1, Math.floor(maxParcels / 4));
+    const window = new SendWindow({ ...options, maxParcels: reserved });
+    window.#waiting = this.#waiting;
+    window.#beside = this;
+    this.#beside = window;
+    this.#reserved = reserved;
+    return {
+      window,
+      [Symbol.dispose]: () => {
+        this.#beside = undefined;
+        this.#reserved = 0;
+        this.#notify();
+      },
+    };
   }
 
   /** Parcels sent and not arrived. */
@@ -65,7 +99,19 @@ export class SendWindow {
 
   get full(): boolean {
     const { maxParcels, maxLines, maxBytes } = this.#limits;
-    return this.#underWay >= maxParcels || this.#lines >= maxLines || this.#bytes >= maxBytes;
+    if (this.#lines >= maxLines || this.#bytes >= maxBytes || this.#pace?.full) return true;
+    if (this.#underWay >= Math.max(1, maxParcels - this.#reserved)) return true;
+    const beside = this.#beside;
+    if (!beside) return false;
+    return this.#underWay + beside.underWay >= Math.max(maxParcels, beside.#limits.maxParcels);
+  }
+
+  /** For how long the oldest parcel under way has been overtaken by one sent after it, in ms: it may be lost. */
+  get overtakenMs(): number {
+    const [oldest] = this.#parcels;
+    if (oldest?.state !== 'sent') return 0;
+    const overtaken = this.#parcels.some(({ state }) => state === 'arrived');
+    return overtaken ? performance.now() - oldest.sentAtMs : 0;
   }
 
   /** For how long nothing has arrived although something is under way, in ms. */
@@ -75,7 +121,9 @@ export class SendWindow {
 
   /** Begins a parcel with the line `seq`, which must be the next one read. */
   open(journal: string, seq: number): Parcel {
-    const parcel: Parcel = { journal, first: seq, last: seq, lines: 0, bytes: 0, state: 'gathering' };
+    const parcel: Parcel = {
+      ...{ journal, first: seq, last: seq, lines: 0, bytes: 0, state: 'gathering', sentAtMs: 0 },
+    };
     this.#parcels.push(parcel);
     this.extend(parcel, seq);
     return parcel;
@@ -93,11 +141,21 @@ export class SendWindow {
   send(parcel: Parcel, size: { lines: number; bytes: number }): void {
     if (this.#underWay === 0) this.#progressAtMs = performance.now();
     parcel.state = 'sent';
+    parcel.sentAtMs = performance.now();
+    parcel.paced = this.#pace?.sent(size.bytes);
     parcel.lines = size.lines;
     parcel.bytes = size.bytes;
     this.#underWay++;
     this.#lines += size.lines;
     this.#bytes += size.bytes;
+    this.#notify();
+  }
+
+  /** The next hop has the parcel, even if nobody knows yet whether it arrives: it is off the wire. */
+  taken(parcel: Parcel): void {
+    if (!parcel.paced) return;
+    this.#pace?.taken(parcel.paced);
+    parcel.paced = undefined;
     this.#notify();
   }
 
@@ -113,14 +171,19 @@ export class SendWindow {
    * parcels of neighbouring lines only. Returns whether that was news.
    */
   ackThrough(journal: string, through: number): boolean {
+    return this.ackRange(journal, 0, through);
+  }
+
+  /** The same for `first` to `last`, both included. */
+  ackRange(journal: string, first: number, last: number): boolean {
     let news = false;
     for (const parcel of this.#parcels) {
-      if (parcel.journal !== journal || parcel.state !== 'sent') continue;
-      if (parcel.first > through) break;
+      if (parcel.journal !== journal || parcel.state !== 'sent' || parcel.first < first) continue;
+      if (parcel.first > last) break;
       news = true;
-      if (parcel.last <= through) this.#leave(parcel);
+      if (parcel.last <= last) this.#leave(parcel);
       else {
-        parcel.first = through + 1;
+        parcel.first = last + 1;
         this.#progressAtMs = performance.now();
       }
     }

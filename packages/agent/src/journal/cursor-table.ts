@@ -1,4 +1,5 @@
-import { type CursorSource, JournalCursor } from './cursor.ts';
+import type { CursorSource } from './batch-reader.ts';
+import { JournalCursor } from './cursor.ts';
 import type { Recovered } from './recovery.ts';
 import { linePosition, splitPosition } from './segment.ts';
 

@@ -1,43 +1,9 @@
-import { limits } from '@millrace/wire';
-import { withDeadline } from '../delivery/pause.ts';
-import type { Feed, FeedLag } from '../logging/types.ts';
-import type { JournalDisk } from './disk.ts';
-import { linePosition, type Segment, splitPosition } from './segment.ts';
-import { SegmentReader } from './segment-reader.ts';
-import { StoredBatch } from './stored-batch.ts';
-
-/** What a cursor sees of its journal. Positions are line positions. */
-export interface CursorSource {
-  oldest(): number;
-  durable(): number;
-  newest(): number;
-  recentAfter(position: number): StoredBatch | undefined;
-  segments(): readonly Segment[];
-  readonly disk: JournalDisk | undefined;
-  positionOf(journal: string, seq: number): number | undefined;
-  /** Resolves when more has become durable, the journal closes, or the signal aborts. */
-  wait(signal: AbortSignal | undefined): Promise<void>;
-  readonly closed: AbortSignal;
-  acked(): void;
-  /** The batch with its lines' true times, as far as they are known by now. */
-  corrected(batch: StoredBatch): StoredBatch;
-  /** How long at most a batch should wait for the clock to be set; mostly 0. */
-  holdMs(batch: StoredBatch): number;
-  /** The first batch behind `position` that memory has, for when no segment has any. */
-  onlyInMemoryAfter(position: number): StoredBatch | undefined;
-  lost(loss: Loss): void;
-}
-
-/** Lines that a reader will never get. */
-export interface Loss {
-  count: number;
-  /** Seqs, inclusive. */
-  first: number;
-  last: number;
-  epoch: number;
-  /** They lay before everything that is kept, and were not damaged further in. */
-  dropped: boolean;
-}
+import { orAborted, withDeadline } from '../delivery/pause.ts';
+import type { Feed, FeedLag, FreshLane } from '../logging/types.ts';
+import { BatchReader, type CursorSource } from './batch-reader.ts';
+import { JournalFreshLane } from './fresh-lane.ts';
+import { splitPosition } from './segment.ts';
+import type { StoredBatch } from './stored-batch.ts';
 
 interface JournalCursorOptions {
   /** Position through which the far end had confirmed; `undefined` for a new reader. */
@@ -45,28 +11,54 @@ interface JournalCursorOptions {
   source: CursorSource;
 }
 
-// A batch at least this large is handed out alone, as it lies.
-const mergeBelowBytes = 32 * 1024;
+/** Positions, both included. */
+interface Island {
+  from: number;
+  to: number;
+}
 
-/** A backend's place in the journal. Remembers what was read and what was confirmed. */
+// With fewer lines to read than this the newest are there in a moment anyway.
+const farBehindLines = 2000;
+// How old, and how many, the lines written before a lane is opened may be to be its first.
+const recentMs = 10_000;
+const maxRecentLines = 500;
+// Each reconnecting during one backlog may leave one. Past this many the lowest is forgotten, and sent again.
+const maxIslands = 100;
+
+/**
+ * A backend's place in the journal. Remembers what was read and what was confirmed.
+ *
+ *   confirmed ──────────┤ backlog …  ├─ island ─┤ … backlog  ├─ fresh lane ──►
+ *                    acked        read                      start
+ *
+ * Far behind, it reads in two lanes: this one the backlog, a {@link JournalFreshLane} what is written from `start`
+ * on. When the backlog is confirmed up to `start`, the lane ends and the cursor jumps behind what it had confirmed.
+ * A lane that ends before (a broken connection) leaves an *island* of confirmed lines, which the backlog skips.
+ * Only `acked` is saved: after a restart lanes and islands are sent again, and recognised by their seqs.
+ */
 export class JournalCursor implements Feed {
   readonly #source: CursorSource;
-  readonly #reader: SegmentReader | undefined;
+  readonly #reader: BatchReader;
   #read: number;
   #acked: number;
   /** The furthest that was ever handed out, whatever was rewound since. */
   #sent: number;
-  #lost = 0;
-  /** When, by a monotonic clock, a batch had to wait for the clock to be set for the first time. */
-  #heldSinceMs: number | undefined;
+  /** The furthest that was handed out since the last rewind. */
+  #handed: number;
+  /** In order, behind `#acked`. */
+  #islands: Island[] = [];
+  #fresh: JournalFreshLane | undefined;
+  #freshClosed = Promise.withResolvers<void>();
+  #lostInLanes = 0;
 
   constructor({ start, source }: JournalCursorOptions) {
     this.#source = source;
-    if (source.disk) this.#reader = new SegmentReader(source.disk, () => source.segments());
+    this.#reader = new BatchReader(source);
     // A saved place beyond the end means that the journal was cut: everything kept has been confirmed.
     this.#acked = Math.min(start ?? source.oldest() - 1, source.newest());
     this.#read = this.#acked;
     this.#sent = this.#acked;
+    this.#handed = this.#acked;
   }
 
   get ackedPosition(): number {
@@ -75,23 +67,22 @@ export class JournalCursor implements Feed {
 
   async next(signal?: AbortSignal): Promise<StoredBatch | undefined> {
     while (!signal?.aborted && !this.#source.closed.aborted) {
-      const first = this.#after(this.#read);
-      if (!first) {
-        await this.#source.wait(signal);
+      const edge = this.#edge();
+      if (this.#fresh && this.#read >= this.#fresh.start) {
+        await this.#waitForLane(this.#fresh, signal);
         continue;
       }
-      const holdMs = this.#holdMs(first);
-      if (holdMs > 0) {
-        using hold = withDeadline(signal ?? [], holdMs);
+      const step = this.#reader.step(this.#read, edge);
+      if (!step || step.holdMs) {
+        using hold = withDeadline(signal ?? [], step?.holdMs ?? Number.POSITIVE_INFINITY);
         await this.#source.wait(hold.signal);
         continue;
       }
-      this.#noteGap(first);
-      const whole = this.#source.corrected(first);
-      const batch = this.#merged(whole.first <= this.#read ? whole.after(this.#read) : whole);
-      this.#read = batch.last;
+      this.#read = step.position;
+      if (!step.batch) continue;
+      this.#handed = this.#read;
       this.#sent = Math.max(this.#sent, this.#read);
-      return batch;
+      return step.batch;
     }
     return undefined;
   }
@@ -100,79 +91,114 @@ export class JournalCursor implements Feed {
     const position = this.#source.positionOf(journal, seq);
     // Nothing beyond what was handed out can have been confirmed: a far end that says so is mistaken.
     if (position === undefined || position <= this.#acked || position > this.#sent) return;
-    this.#acked = position;
-    this.#read = Math.max(this.#read, position);
-    this.#source.acked();
+    this.#confirm(position);
   }
 
   rewind(): void {
     this.#read = this.#acked;
+    this.#handed = this.#acked;
+  }
+
+  fresh(): FreshLane | undefined {
+    if (this.#fresh || this.#source.closed.aborted) return undefined;
+    const start = this.#freshStart();
+    if (this.#lines(this.#read, start) - this.#inIslands(this.#read) < farBehindLines) return undefined;
+    this.#freshClosed = Promise.withResolvers<void>();
+    this.#fresh = new JournalFreshLane({
+      source: this.#source,
+      start,
+      onClose: (lane) => this.#closeLane(lane),
+    });
+    return this.#fresh;
   }
 
   lag(): FeedLag {
-    const newest = splitPosition(this.#source.newest());
-    const acked = splitPosition(this.#acked);
-    if (newest.epoch === acked.epoch) return { lines: newest.seq - acked.seq, lost: this.#lost };
-    // Over a change of journal id: all of the newest, and what remains of the older ids' segments.
-    let lines = newest.seq;
+    const fresh = this.#fresh;
+    const ahead = this.#inIslands(this.#acked) + (fresh ? fresh.ackedPosition - fresh.start : 0);
+    return {
+      lines: this.#lines(this.#acked, this.#source.newest()) - ahead,
+      lost: this.#reader.lost + this.#lostInLanes + (fresh?.lost ?? 0),
+    };
+  }
+
+  /**
+   * Where a lane begins: at the journal's end, or a little before. What was written while the connection was being
+   * made is as fresh as what follows.
+   */
+  #freshStart(): number {
+    const durable = this.#source.durable();
+    const earliest = Math.max(durable - maxRecentLines, this.#read, this.#islands.at(-1)?.to ?? 0);
+    const sinceMs = Date.now() - recentMs;
+    for (let at = this.#source.recentAfter(earliest); at; at = this.#source.recentAfter(at.last)) {
+      // A lane begins with a whole batch.
+      if (at.first > earliest && at.header.sealed >= sinceMs) return at.first - 1;
+    }
+    return durable;
+  }
+
+  /** Steps over an island, and returns how far may be read from here. */
+  #edge(): number {
+    for (const { from, to } of this.#islands) {
+      if (from > this.#read + 1) return from - 1;
+      this.#read = Math.max(this.#read, to);
+    }
+    return this.#fresh?.start ?? Number.POSITIVE_INFINITY;
+  }
+
+  #confirm(position: number): void {
+    this.#acked = position;
+    for (const { from, to } of this.#islands) {
+      if (from <= this.#acked + 1) this.#acked = Math.max(this.#acked, to);
+    }
+    this.#islands = this.#islands.filter(({ to }) => to > this.#acked);
+    this.#read = Math.max(this.#read, this.#acked);
+    this.#sent = Math.max(this.#sent, this.#acked);
+    const lane = this.#fresh;
+    // The last lines before the lane may be gone, and then nobody confirms them.
+    if (lane && this.#read >= lane.start && this.#acked >= this.#handed) {
+      this.#acked = Math.max(this.#acked, lane.start);
+      lane.join();
+    }
+    this.#source.acked();
+  }
+
+  /** The backlog has been read up to the lane: nothing more until the lane has ended. */
+  async #waitForLane(lane: JournalFreshLane, signal: AbortSignal | undefined): Promise<void> {
+    if (!lane.joined.aborted) this.#confirm(this.#acked);
+    const ends = [this.#source.closed, ...(signal ? [signal] : [])];
+    using end = withDeadline(ends, Number.POSITIVE_INFINITY);
+    await orAborted(this.#freshClosed.promise, end.signal);
+  }
+
+  #closeLane(lane: JournalFreshLane): void {
+    this.#fresh = undefined;
+    this.#lostInLanes += lane.lost;
+    const { start, ackedPosition } = lane;
+    if (ackedPosition > start) {
+      this.#islands.push({ from: start + 1, to: ackedPosition });
+      if (this.#islands.length > maxIslands) this.#islands.shift();
+      this.#confirm(this.#acked);
+    }
+    this.#freshClosed.resolve();
+  }
+
+  /** Lines in `(after, through]`, over a change of journal id by what its segments hold. */
+  #lines(after: number, through: number): number {
+    const last = splitPosition(through);
+    const first = splitPosition(after);
+    if (last.epoch === first.epoch) return last.seq - first.seq;
+    let lines = last.seq;
     for (const segment of this.#source.segments()) {
-      if (segment.epoch === newest.epoch || segment.last <= this.#acked) continue;
-      lines += segment.last - Math.max(segment.first - 1, this.#acked);
+      if (segment.epoch === last.epoch || segment.last <= after) continue;
+      lines += segment.last - Math.max(segment.first - 1, after);
     }
-    return { lines, lost: this.#lost };
+    return lines;
   }
 
-  /** The rest of the time that a batch must wait. Once it has passed, no batch waits any more. */
-  #holdMs(batch: StoredBatch): number {
-    const holdMs = this.#source.holdMs(batch);
-    if (holdMs === 0) return 0;
-    this.#heldSinceMs ??= performance.now();
-    return Math.max(0, this.#heldSinceMs + holdMs - performance.now());
-  }
-
-  #after(position: number): StoredBatch | undefined {
-    if (position >= this.#source.durable()) return undefined;
-    const recent = this.#source.recentAfter(position);
-    if (recent) {
-      // At the journal's end nothing is read from disk for a long time: let its buffer go.
-      this.#reader?.reset();
-      return recent;
-    }
-    return this.#reader?.after(position) ?? this.#source.onlyInMemoryAfter(position);
-  }
-
-  /** Lines that should lie between what was read and `batch`, and do not, are recorded as lost. */
-  #noteGap(batch: StoredBatch): void {
-    const expected = this.#read + 1;
-    if (batch.first <= expected) return;
-    const read = splitPosition(this.#read);
-    const found = splitPosition(batch.first);
-    const firstLost = read.epoch === found.epoch ? read.seq + 1 : 1;
-    if (firstLost >= found.seq) return;
-    const count = found.seq - firstLost;
-    this.#lost += count;
-    const dropped = linePosition(found.epoch, found.seq) <= this.#source.oldest();
-    this.#read = batch.first - 1;
-    this.#source.lost({ count, first: firstLost, last: found.seq - 1, epoch: found.epoch, dropped });
-  }
-
-  /** A small batch is joined by the small ones that follow it, as far as they are there already. */
-  #merged(first: StoredBatch): StoredBatch {
-    if (first.lines.length >= mergeBelowBytes) return first;
-    const group = [first];
-    let bytes = first.lines.length;
-    let count = first.header.count;
-    for (;;) {
-      const tail = group.at(-1) as StoredBatch;
-      const next = this.#after(tail.last);
-      if (!next || next.epoch !== first.epoch || next.first !== tail.last + 1) break;
-      if (this.#holdMs(next) > 0) break;
-      const corrected = this.#source.corrected(next);
-      bytes += corrected.lines.length;
-      count += next.header.count;
-      if (bytes > limits.maxBatchBytes - 256 || count > limits.maxBatchLines) break;
-      group.push(corrected);
-    }
-    return StoredBatch.merge(group);
+  /** Confirmed lines behind a position that is not within an island. */
+  #inIslands(after: number): number {
+    let lines = 0;
+    for (const { from, to } of this.#islands) if (to > after) lines += to - Math.max(from - 1, after);
+    return lines;
   }
 }

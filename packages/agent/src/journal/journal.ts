@@ -5,7 +5,7 @@ import { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
 import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
-import type { Loss } from './cursor.ts';
+import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
 import type { JournalDisk } from './disk.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';

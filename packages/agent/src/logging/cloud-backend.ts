@@ -116,5 +116,5 @@ export class CloudLogBackend implements LogBackend {
 }
 
 function newAgent(url: URL): Agent {
-  return new (url.protocol === 'https:' ? SecureAgent : Agent)({ keepAlive: true, maxSockets: 2 });
+  return new (url.protocol === 'https:' ? SecureAgent : Agent)({ keepAlive: true, maxSockets: 3 });
 }

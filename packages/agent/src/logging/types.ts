@@ -83,6 +83,22 @@ export interface Feed {
   rewind(): void;
   /** How far behind the reader is. */
   lag(): FeedLag;
+  /**
+   * For a reader that is far behind: a second one, of what is written from now on, beside this one. `undefined` when
+   * this one is not far behind, or has a fresh lane already. A feed that never falls far behind has none to give.
+   */
+  fresh?(): FreshLane | undefined;
+}
+
+/**
+ * Lines that need not wait behind a backlog. The feed that gave the lane goes on with the backlog and stops where
+ * the lane began; once everything up to there is confirmed, the lane is *joined*. Then let what is under way arrive,
+ * and dispose of the lane: the feed goes on behind what the lane had confirmed. A lane disposed of before is
+ * forgotten but for what it had confirmed.
+ */
+export interface FreshLane extends Feed, Disposable {
+  /** Aborted when joined: `next` gives no more. */
+  readonly joined: AbortSignal;
 }
 
 export interface FeedLag {

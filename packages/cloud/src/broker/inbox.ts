@@ -1,6 +1,6 @@
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
-import type { Ack, Ingest } from '../ingest/index.ts';
+import type { Accepted, Ingest } from '../ingest/index.ts';
 
 export interface InboxOptions {
   ingest: Ingest;
@@ -52,8 +52,7 @@ export class DeviceInbox {
           `a payload of ${payload.length} bytes is over the limit of ${this.#maxPayloadBytes}`,
         );
       }
-      const { acks } = await this.#accept(uuid, payload, redelivered);
-      return acks.map((ack) => JSON.stringify({ ack: { journal: ack.journal, through: ack.through } }));
+      return ackMessages(await this.#accept(uuid, payload, redelivered));
     } catch (error) {
       const isPoison = error instanceof MillraceError && error.status < 500;
       if (!isPoison) throw error;
@@ -70,7 +69,7 @@ export class DeviceInbox {
     }
   }
 
-  async #accept(uuid: string, payload: Buffer, redelivered: boolean): Promise<{ acks: Ack[] }> {
+  async #accept(uuid: string, payload: Buffer, redelivered: boolean): Promise<Accepted> {
     while (this.#inFlightBytes > 0 && this.#inFlightBytes + payload.length > this.#maxInFlightBytes) {
       await new Promise<void>((resolve) => this.#queue.push(resolve));
     }
@@ -83,4 +82,13 @@ export class DeviceInbox {
       for (const resolve of this.#queue.splice(0)) resolve();
     }
   }
+}
+
+/** `{"ack":{"journal":"…","through":123,"stored":[[1,123],[200,230]]}}`, `through` 0 where nothing is proven. */
+function ackMessages({ acks, stored }: Accepted): string[] {
+  const through = new Map(acks.map((ack) => [ack.journal, ack.through]));
+  return stored.map(({ journal, ranges }) => {
+    const named = ranges.map(({ from, to }) => [from, to]);
+    return JSON.stringify({ ack: { journal, through: through.get(journal) ?? 0, stored: named } });
+  });
 }

@@ -46,8 +46,8 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
       for (const { uuid, name, createdAtMs } of registered) {
         Object.assign(view(uuid), { name, registered: true, createdAt: createdAtMs });
       }
-      for (const { device, lines, bytes, firstSeen, lastSeen } of stats) {
-        Object.assign(view(device), { lines, bytes, firstSeen, lastSeen });
+      for (const { device, lines, bytes, missing, firstSeen, lastSeen } of stats) {
+        Object.assign(view(device), { lines, bytes, missing, firstSeen, lastSeen });
       }
       for (const { uuid, online } of states) view(uuid).online = online;
       const devices = [...byUuid.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
@@ -72,5 +72,6 @@ function unknownDevice(uuid: string): DeviceView {
     lines: 0,
     bytes: 0,
     clockSkewMs: null,
+    missing: 0,
   };
 }

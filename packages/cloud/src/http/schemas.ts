@@ -47,6 +47,11 @@ export const deviceSchema = z.object({
     .describe(
       "How far its clock is behind the cloud's, negative when it is ahead. Null until it was measured, from batches at least a second apart, since the cloud started.",
     ),
+  missing: z
+    .number()
+    .describe(
+      'Lines between its oldest and its newest that are not here: on their way, or shed by the device.',
+    ),
 });
 
 export type DeviceView = z.infer<typeof deviceSchema>;

@@ -1,5 +1,6 @@
 export type { Ack, InboundStream } from './inbound-stream.ts';
 export {
+  type Accepted,
   Ingest,
   type IngestLimits,
   type IngestOptions,

@@ -3,6 +3,7 @@ import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Watermark } from '../store/marks.ts';
 import { checkDeviceName } from '../store/row-format.ts';
+import type { SeqRange } from '../store/seq-ranges.ts';
 import { Admission, type HandedOver, type LineCounters } from './admission.ts';
 import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
 import { Gate } from './gate.ts';
@@ -74,6 +75,18 @@ export interface IngestStats extends LineCounters {
   heldBytes: number;
   ledgers: number;
   commits: CommitStats;
+}
+
+/** Seqs of one journal that are stored, whatever is missing below. */
+export interface StoredSeqs {
+  journal: string;
+  ranges: SeqRange[];
+}
+
+/** What there is to say about a message. */
+export interface Accepted {
+  acks: Ack[];
+  stored: StoredSeqs[];
 }
 
 /** Takes lines from devices and sees to it that each is stored once. See ledger.ts and coalescer.ts for how. */
@@ -152,7 +165,7 @@ export class Ingest implements AsyncDisposable {
 
   /**
    * One message of `device`: any shape of `admitPayload`. Resolves once its lines are committed, with what can be
-   * acknowledged by then. An empty message is nothing.
+   * acknowledged by then, and which seqs around its own are stored. An empty message is nothing.
    *
    * @throws MillraceError `PARAMETER_INVALID`, `BODY_TOO_LARGE`; `OVERLOADED` when too much waits (the sender must
    * send it again); `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
@@ -164,9 +177,9 @@ export class Ingest implements AsyncDisposable {
       /** The broker says that it sends this for the second time (the DUP flag). */
       redelivered?: boolean;
     } = {},
-  ): Promise<{ acks: Ack[] }> {
+  ): Promise<Accepted> {
     checkDeviceName(device);
-    if (payload.length === 0) return { acks: [] };
+    if (payload.length === 0) return { acks: [], stored: [] };
     if (payload.length > this.#limits.maxPayloadBytes) {
       this.#rejected['too-large']++;
       throw new MillraceError('BODY_TOO_LARGE', `a message of ${payload.length} bytes`);
@@ -183,7 +196,7 @@ export class Ingest implements AsyncDisposable {
     }
   }
 
-  async #acceptInOrder(device: string, payload: Buffer, redelivered: boolean): Promise<{ acks: Ack[] }> {
+  async #acceptInOrder(device: string, payload: Buffer, redelivered: boolean): Promise<Accepted> {
     const collected = new Collected();
     const context = {
       device,
@@ -212,11 +225,14 @@ export class Ingest implements AsyncDisposable {
       await collected.after?.done;
     }
     const acks: Ack[] = [];
-    for (const { ledger } of spans(collected.handed)) {
+    const stored: StoredSeqs[] = [];
+    for (const { ledger, first, last } of spans(collected.handed)) {
+      const { journal } = ledger;
       const through = ledger.provenThrough();
-      if (through > 0) acks.push({ journal: ledger.journal, through });
+      if (through > 0) acks.push({ journal, through });
+      stored.push({ journal, ranges: ledger.storedAround(first, last) });
     }
-    return { acks };
+    return { acks, stored };
   }
 
   /** Calls `listener` with lines as they are admitted, each line once. Returns how to stop that. */

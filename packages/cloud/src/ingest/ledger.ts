@@ -4,6 +4,8 @@ import { type Flight, later } from './flight.ts';
 
 /** Past so many ranges the lowest gap of a journal counts as filled. */
 const maxRanges = 10_000;
+/** Most ranges in one acknowledgement. A message holds neighbours, so there is one nearly always. */
+const maxNamedRanges = 16;
 
 export interface Admittance {
   /** What is new, lowest first. */
@@ -30,6 +32,10 @@ export interface Admittance {
  * get lost (a broker drops what it cannot queue, or has no subscriber for), and the sender still owes it. There
  * {@link provenThrough} stops at the first gap, until the sender goes back: after it started again from its cursor
  * at some seq, whatever is missing below that seq was acknowledged earlier or no longer exists.
+ *
+ * A sender with two lanes, a backlog and fresh lines, goes back all the time, and that conclusion is wrong. So an
+ * acknowledgement over MQTT names what is stored as well, by {@link storedAround}, which concludes nothing; a sender
+ * that has two lanes goes by it alone.
  */
 export class Ledger {
   readonly device: string;
@@ -105,6 +111,22 @@ export class Ledger {
     through = Math.min(through, this.#highestByMessage);
     // Nothing but excused gaps is no reason to say anything.
     return this.#known.has(through) ? through : 0;
+  }
+
+  /** What is stored of the seqs `first` to `last`, each range as far as it reaches beyond them; bounded. */
+  storedAround(first: number, last: number): SeqRange[] {
+    this.#forgetCommitted();
+    const out: SeqRange[] = [];
+    for (const { from, to } of this.#known.touching(first, last, maxNamedRanges)) {
+      let next = from;
+      const pending = this.#pending.filter((range) => range.to >= from && range.from <= to);
+      for (const hole of pending.sort((a, b) => a.from - b.from)) {
+        if (hole.from > next) out.push({ from: next, to: hole.from - 1 });
+        next = Math.max(next, hole.to + 1);
+      }
+      if (next <= to) out.push({ from: next, to });
+    }
+    return out.filter(({ from, to }) => to >= first && from <= last).slice(0, maxNamedRanges);
   }
 
   #forgetCommitted(): void {

@@ -30,6 +30,8 @@ export interface DeviceStats {
   lines: number;
   /** Bytes of messages and fields, uncompressed. */
   bytes: number;
+  /** Seqs between the lowest and the highest of each journal that are not stored. */
+  missing: number;
   /** Arrival of the oldest line still stored, ms since 1970. */
   firstSeen: number;
   lastSeen: number;
@@ -69,9 +71,13 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
-export const deviceStatsSql = `SELECT device, count() AS lines, sum(length(message) + length(fields)) AS bytes,
-  toUnixTimestamp64Milli(min(received)) AS firstSeen, toUnixTimestamp64Milli(max(received)) AS lastSeen
-FROM millrace.logs GROUP BY device ORDER BY device`;
+export const deviceStatsSql = `SELECT device, sum(n) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
+  toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
+FROM (
+  SELECT device, journal, count() AS n, min(seq) AS low, max(seq) AS high, sum(length(message) + length(fields)) AS size,
+    min(received) AS firstReceived, max(received) AS lastReceived
+  FROM millrace.logs GROUP BY device, journal)
+GROUP BY device ORDER BY device`;
 /** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
 export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
 

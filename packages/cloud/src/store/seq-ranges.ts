@@ -74,6 +74,17 @@ export class SeqRanges {
     return out;
   }
 
+  /** The ranges that have a seq in [from, to], whole, lowest first; `most` of them. */
+  touching(from: number, to: number, most: number): SeqRange[] {
+    const out: SeqRange[] = [];
+    for (let i = this.#firstEndingAtOrAfter(from); i < this.#ranges.length && out.length < most; i++) {
+      const range = this.#ranges[i] as SeqRange;
+      if (range.from > to) break;
+      out.push({ ...range });
+    }
+    return out;
+  }
+
   /** The lowest seq above `after` that is not in the set. */
   firstMissing(after: number): number {
     const range = this.#ranges[this.#firstEndingAtOrAfter(after + 1)];

@@ -42,7 +42,9 @@ test('lines, acks and states pass through a real Mosquitto', async () => {
   expect(await cloud.lines('ext-1', 50)).toHaveLength(50);
   expect((await cloud.lines('ext-2', 2)).map(({ message }) => message)).toEqual(['a', 'b']);
   await until(() => acks.lines.length > 0, { what: 'the ack' });
-  expect(acks.lines).toEqual(['device/ext-1/logs/ack {"ack":{"journal":"journal01","through":50}}']);
+  expect(acks.lines).toEqual([
+    'device/ext-1/logs/ack {"ack":{"journal":"journal01","through":50,"stored":[[1,50]]}}',
+  ]);
   const devices = async () =>
     ((await (await cloud.get('/api/v1/devices')).json()) as { devices: Record<string, unknown>[] }).devices;
   await until(async () => (await devices())[1]?.online === true, { what: 'the state' });

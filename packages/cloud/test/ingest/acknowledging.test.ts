@@ -112,6 +112,19 @@ test('a message that got lost is not acknowledged by the next one', async () => 
   await ingest.close();
 });
 
+test('what is stored is named, whatever is missing below and whoever sent it in which order', async () => {
+  const { ingest, message } = setup();
+  const ranges = async (first: number, last: number) =>
+    (await ingest.acceptPayload('dev', batch(journal, first, last))).stored;
+  await message(1, 10);
+  // A backlog and fresh lines by turns, and 11 to 20 of the backlog lost on the way.
+  expect(await ranges(1001, 1010)).toEqual([{ journal, ranges: [{ from: 1001, to: 1010 }] }]);
+  expect(await ranges(21, 30)).toEqual([{ journal, ranges: [{ from: 21, to: 30 }] }]);
+  expect(await ranges(1011, 1020)).toEqual([{ journal, ranges: [{ from: 1001, to: 1020 }] }]);
+  expect(await ranges(11, 20)).toEqual([{ journal, ranges: [{ from: 1, to: 30 }] }]);
+  await ingest.close();
+});
+
 test('the first message ever may be a second one', async () => {
   const { message, ingest } = setup();
   expect(await message(11, 20)).toEqual([]);

@@ -233,10 +233,13 @@ describe.each(places)('log store, $name', ({ make }) => {
       receivedMs: 1e12 + Date.now() - 1e12,
     });
     await append(store, [{ message: 'xyz' }], { device: 'two', journal: 'journal02', firstSeq: 70_000 });
+    // 70 001 to 79 999 are missing; another journal's seqs have nothing to do with it.
+    await append(store, [{ message: 'w' }], { device: 'two', journal: 'journal02', firstSeq: 80_000 });
+    await append(store, [{ message: 'v' }], { device: 'two', journal: 'journal03', firstSeq: 7 });
     const stats = await store.deviceStats();
-    expect(stats.map(({ device, lines, bytes }) => [device, lines, bytes])).toEqual([
-      ['one', 2, 5 + '{"a":1}'.length],
-      ['two', 1, 3],
+    expect(stats.map(({ device, lines, bytes, missing }) => [device, lines, bytes, missing])).toEqual([
+      ['one', 2, 5 + '{"a":1}'.length, 0],
+      ['two', 3, 5, 9999],
     ]);
     expect(Math.abs((stats[0]?.lastSeen ?? 0) - Date.now())).toBeLessThan(10_000);
     const plan = await store.engine.query<{ explain: string }>(

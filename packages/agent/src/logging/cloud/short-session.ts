@@ -5,12 +5,17 @@ import { DeliveryScope } from '../../delivery/scope.ts';
 import { SendWindow } from '../../delivery/send-window.ts';
 import { SessionFailure, type SessionReport } from '../../delivery/session-loop.ts';
 import { halve } from '../feed-batch.ts';
-import type { FeedBatch } from '../types.ts';
+import type { Feed, FeedBatch, FreshLane } from '../types.ts';
 import { answerFactor, type CloudContext, drainMs } from './context.ts';
 import { CloudRequest } from './request.ts';
 
 // A batch that the feed says is there may still wait for its disk.
 const gatherMs = 50;
+// A feed that has nothing is asked this often whether it has fallen behind.
+const lookMs = 10_000;
+// How long a request of the backlog should keep the way from fresh lines.
+const turnMs = 500;
+const minTurnBytes = 64 * 1024;
 
 /**
  * Short requests one after another: each carries what is there, up to a bound, and its answer confirms it, by
@@ -24,39 +29,76 @@ export async function shortSession(
   stop: AbortSignal,
   report: SessionReport,
 ): Promise<void> {
-  const { settings } = context;
-  const { feed, memory } = settings;
+  const { feed, memory } = context.settings;
   feed.rewind();
-  const window = new SendWindow({
-    maxParcels: Number.POSITIVE_INFINITY,
-    maxLines: Number.POSITIVE_INFINITY,
-    maxBytes: Number.POSITIVE_INFINITY,
-    onAdvance: (journal, through) => feed.ack(journal, through),
-  });
+  const window = shortWindow(feed);
   const never = new AbortController().signal;
   await using scope = new DeliveryScope({ stop, closed: never, window, memory, drainMs });
   const retryStreamMs = context.streamAgainAtMs - performance.now();
   using reading = withDeadline(scope.read, retryStreamMs);
-  const post = new ShortPost(context, window, report, scope.over);
+  const post = new ShortPost({ context, feed, window, report, over: scope.over });
   while (!reading.signal.aborted) {
-    const batches = await gather(context, post.maxBytes, reading.signal);
+    {
+      using lane = feed.fresh?.();
+      if (lane) await takeTurns({ context, report, post, lane, reading: reading.signal, over: scope.over });
+    }
+    const batches = await gather(feed, { maxBytes: post.maxBytes, waitMs: lookMs, signal: reading.signal });
     if (batches.length > 0) await post.deliver(batches);
     if (scope.over.aborted) break;
   }
   if (performance.now() >= context.streamAgainAtMs) context.mode = 'stream';
 }
 
-/** The next batch, and those behind it that are there already. */
+interface Turns {
+  context: CloudContext;
+  report: SessionReport;
+  /** Of the backlog. */
+  post: ShortPost;
+  lane: FreshLane;
+  reading: AbortSignal;
+  over: AbortSignal;
+}
+
+/** Requests of fresh lines and of the backlog by turns, until the lane is joined. */
+async function takeTurns({ context, report, post, lane, reading, over }: Turns): Promise<void> {
+  const window = shortWindow(lane);
+  const freshPost = new ShortPost({ context, feed: lane, window, report, over });
+  let maxBytes = minTurnBytes;
+  while (!lane.joined.aborted && !reading.aborted) {
+    const fresh = await gather(lane, { maxBytes: freshPost.maxBytes, waitMs: gatherMs, signal: reading });
+    if (fresh.length > 0) await freshPost.deliver(fresh);
+    const backlog = await gather(post.feed, {
+      ...{ maxBytes: Math.min(maxBytes, post.maxBytes), waitMs: gatherMs, signal: reading },
+    });
+    if (backlog.length === 0) continue;
+    const startedMs = performance.now();
+    await post.deliver(backlog);
+    const bytes = backlog.reduce((sum, batch) => sum + batch.lines.length, 0);
+    const bytesPerMs = bytes / Math.max(1, performance.now() - startedMs);
+    maxBytes = Math.max(minTurnBytes, bytesPerMs * turnMs);
+  }
+}
+
+/** Requests are bounded by their size, so the window has no bounds of its own. */
+function shortWindow(feed: Feed): SendWindow {
+  return new SendWindow({
+    maxParcels: Number.POSITIVE_INFINITY,
+    maxLines: Number.POSITIVE_INFINITY,
+    maxBytes: Number.POSITIVE_INFINITY,
+    onAdvance: (journal, through) => feed.ack(journal, through),
+  });
+}
+
+/** The next batch, after a wait of at most `waitMs`, and those behind it that are there already. */
 async function gather(
-  { settings: { feed } }: CloudContext,
-  maxBytes: number,
-  signal: AbortSignal,
+  feed: Feed,
+  { maxBytes, waitMs, signal }: { maxBytes: number; waitMs: number; signal: AbortSignal },
 ): Promise<FeedBatch[]> {
   const batches: FeedBatch[] = [];
   let bytes = 0;
   let lines = 0;
   for (;;) {
-    using wait = withDeadline(signal, batches.length === 0 ? Number.POSITIVE_INFINITY : gatherMs);
+    using wait = withDeadline(signal, batches.length === 0 ? waitMs : gatherMs);
     const batch = await feed.next(wait.signal);
     if (!batch) return batches;
     batches.push(batch);
@@ -66,15 +108,25 @@ async function gather(
   }
 }
 
+interface ShortPostOptions {
+  context: CloudContext;
+  feed: Feed;
+  window: SendWindow;
+  report: SessionReport;
+  over: AbortSignal;
+}
+
 class ShortPost {
   /** Lowered when the cloud says that a request was too large. */
   maxBytes: number;
+  readonly feed: Feed;
   readonly #context: CloudContext;
   readonly #window: SendWindow;
   readonly #report: SessionReport;
   readonly #over: AbortSignal;
 
-  constructor(context: CloudContext, window: SendWindow, report: SessionReport, over: AbortSignal) {
+  constructor({ context, feed, window, report, over }: ShortPostOptions) {
+    this.feed = feed;
     this.#context = context;
     this.#window = window;
     this.#report = report;
@@ -146,7 +198,7 @@ class ShortPost {
       { journal: header.journal, seq: header.first, bytes: lines.length, status: refused.status },
       'the cloud refused a line, which is given up',
     );
-    settings.feed.ack(header.journal, header.first);
+    this.feed.ack(header.journal, header.first);
   }
 
   /** One request with its answer. */

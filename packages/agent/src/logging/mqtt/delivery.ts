@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Parcel, SendWindow } from '../../delivery/send-window.ts';
+import type { Feed } from '../types.ts';
 import type { MqttConnection } from './connection.ts';
 import type { MqttSettings } from './options.ts';
 
@@ -12,9 +13,10 @@ export interface MqttCounters {
   refused: number;
 }
 
-/** What the delivery of one connection works with. */
+/** What the delivery of one feed over one connection works with. */
 export interface MqttDelivery {
   settings: MqttSettings;
+  feed: Feed;
   connection: MqttConnection;
   window: SendWindow;
   counters: MqttCounters;
@@ -44,6 +46,7 @@ export function publish(
   counters.bytes += bytes;
   if (settings.debug) log.debug({ topic, lines, bytes }, 'published');
   connection.publish(topic, payload, { qos: settings.qos, retain: settings.retain }, (outcome, reason) => {
+    window.taken(parcel);
     if (outcome === 'accepted') counters.acked++;
     else {
       counters.refused += lines;

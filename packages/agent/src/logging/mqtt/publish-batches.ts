@@ -1,44 +1,44 @@
-import { AckReader } from '../../delivery/acks.ts';
-import { orAborted, withDeadline } from '../../delivery/pause.ts';
+import { withDeadline } from '../../delivery/pause.ts';
+import type { CloudAcks } from './cloud-acks.ts';
 import { type MqttDelivery, publish } from './delivery.ts';
 
 const maxResendMs = 600_000;
+// What is not acknowledged by then is sent again: by the next session, or by the lane that this one has joined.
+const drainMs = 5000;
 
 /**
  * Publishes whole batches, gzipped, for a Millrace cloud, and takes lines as arrived only when the cloud says on
  * the acknowledgement topic that it has stored them. When it is silent for too long, what is unconfirmed is sent
  * again, each time after twice the wait: the message, or its acknowledgement, may have been lost behind the broker.
+ * So it is when later messages are acknowledged and one before them is not.
  */
-export async function publishBatches(delivery: MqttDelivery, ackTopic: string): Promise<void> {
-  const { settings, connection, window, log, read, over, progressed } = delivery;
+export async function publishBatches(delivery: MqttDelivery, acks: CloudAcks): Promise<void> {
+  const { settings, feed, connection, window, log, read, over, progressed } = delivery;
   let resendMs = settings.ackTimeoutMs;
-  const subscribed = connection.subscribe(ackTopic, (payload) => {
-    const reader = new AckReader();
-    for (const { journal, through } of [...reader.push(payload.toString()), ...reader.end()]) {
-      if (!window.ackThrough(journal, through)) continue;
-      resendMs = settings.ackTimeoutMs;
-      progressed();
-    }
+  using _acks = acks.listen(window, () => {
+    resendMs = settings.ackTimeoutMs;
+    progressed();
   });
-  await orAborted(subscribed, over);
   while (!read.aborted) {
     using silence = watchFor(
-      () => window.stalledMs > resendMs && connection.unconfirmed === 0,
+      () => (window.stalledMs > resendMs && connection.unconfirmed === 0) || window.overtakenMs > resendMs,
       settings.ackTimeoutMs / 4,
     );
     using reading = withDeadline([read, silence.signal], Number.POSITIVE_INFINITY);
     await readBatches(delivery, reading.signal);
     if (read.aborted) break;
-    log.warn({ afterMs: resendMs }, 'the cloud acknowledges nothing, sending again what is unconfirmed');
+    log.warn({ afterMs: resendMs }, 'the cloud does not acknowledge, sending again what is unconfirmed');
     resendMs = Math.min(resendMs * 2, maxResendMs);
     window.clear();
-    settings.feed.rewind();
+    feed.rewind();
   }
+  using drain = withDeadline(over, drainMs);
+  while (!window.empty && !drain.signal.aborted) await window.changed(drain.signal);
 }
 
 async function readBatches(delivery: MqttDelivery, signal: AbortSignal): Promise<void> {
-  const { settings, window } = delivery;
-  const { feed, layout } = settings;
+  const { settings, feed, window } = delivery;
+  const { layout } = settings;
   if (layout.kind !== 'device') return;
   while (await window.room(signal)) {
     const batch = await feed.next(signal);

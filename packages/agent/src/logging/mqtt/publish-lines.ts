@@ -17,11 +17,10 @@ const maxGatheredBytes = 1024 * 1024;
 
 /**
  * Publishes lines as JSON for people and tools, one by one or as `{count, logs}`, in either layout. A line has
- * arrived when the broker has confirmed its message.
+ * arrived when the broker has confirmed its message. Returns when all have, or never will.
  */
 export async function publishLines(delivery: MqttDelivery): Promise<void> {
-  const { settings, window, read, stop, over } = delivery;
-  const { feed } = settings;
+  const { settings, feed, window, read, stop, over } = delivery;
   const gathering = settings.batch && new Gathering(delivery, settings.batch);
   while (!read.aborted) {
     if (!(await window.room(read))) break;
@@ -40,6 +39,7 @@ export async function publishLines(delivery: MqttDelivery): Promise<void> {
     }
   }
   await gathering?.flush();
+  while (!window.empty && !over.aborted) await window.changed(over);
 }
 
 /** Where a single line goes. */

@@ -1,6 +1,9 @@
+import { serveFreshLanes } from '../../delivery/fresh-lanes.ts';
+import { Pace } from '../../delivery/pace.ts';
 import { DeliveryScope } from '../../delivery/scope.ts';
 import { SendWindow } from '../../delivery/send-window.ts';
 import type { SessionReport } from '../../delivery/session-loop.ts';
+import { CloudAcks } from './cloud-acks.ts';
 import { MqttConnection } from './connection.ts';
 import type { MqttCounters, MqttDelivery } from './delivery.ts';
 import type { DeviceStatus } from './device-status.ts';
@@ -11,6 +14,7 @@ import { publishLines } from './publish-lines.ts';
 // What may be under way at once, beside the number of messages: payloads stay in memory until confirmed.
 const maxBytesInFlight = 4 * 1024 * 1024;
 const maxLinesInFlight = 100_000;
+const maxFreshBytesInFlight = 1024 * 1024;
 /** How long `disconnect()` waits for confirmations. */
 const drainMs = 2000;
 
@@ -44,6 +48,8 @@ export async function mqttSession(
     maxLines: maxLinesInFlight,
     maxBytes: maxBytesInFlight,
     onAdvance: (journal, through) => feed.ack(journal, through),
+    // One connection for both lanes: what a backlog has on it lies in front of every fresh line.
+    pace: feed.fresh && new Pace(),
   });
   await using scope = new DeliveryScope({ stop, closed: connection.closed, window, memory, drainMs });
   const { read, over } = scope;
@@ -53,11 +59,29 @@ export async function mqttSession(
     report.progressed();
   };
   const delivery: MqttDelivery = {
-    ...{ settings, connection, window, counters, log, read, stop, over, progressed },
+    ...{ settings, feed, connection, window, counters, log, read, stop, over, progressed },
   };
-  if (layout.kind === 'device' && settings.ack === 'cloud') await publishBatches(delivery, layout.ack);
-  else await publishLines(delivery);
-  while (!window.empty && !over.aborted) await window.changed(over);
+  const acks =
+    layout.kind === 'device' && settings.ack === 'cloud'
+      ? await CloudAcks.subscribe(connection, layout.ack, over)
+      : undefined;
+  const deliver = async (lane: MqttDelivery) => {
+    if (acks) await publishBatches(lane, acks);
+    else await publishLines(lane);
+  };
+  const freshLanes = serveFreshLanes({
+    ...{ feed, read },
+    ready: () => acks?.namesRanges !== false,
+    deliver: async (lane, reading) => {
+      using beside = window.openBeside({
+        maxLines: maxLinesInFlight,
+        maxBytes: maxFreshBytesInFlight,
+        onAdvance: (journal, through) => lane.ack(journal, through),
+      });
+      await deliver({ ...delivery, feed: lane, window: beside.window, read: reading });
+    },
+  });
+  await Promise.all([deliver(delivery), freshLanes]);
   if (connection.closed.aborted) {
     status?.broken(hasProgressed);
     throw connection.failure;

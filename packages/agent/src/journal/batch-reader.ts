@@ -1,0 +1,137 @@
+import { limits } from '@millrace/wire';
+import type { JournalDisk } from './disk.ts';
+import { linePosition, type Segment, splitPosition } from './segment.ts';
+import { SegmentReader } from './segment-reader.ts';
+import { StoredBatch } from './stored-batch.ts';
+
+/** What a reader sees of its journal. Positions are line positions. */
+export interface BatchSource {
+  oldest(): number;
+  durable(): number;
+  recentAfter(position: number): StoredBatch | undefined;
+  segments(): readonly Segment[];
+  readonly disk: JournalDisk | undefined;
+  /** The first batch behind `position` that memory has, for when no segment has any. */
+  onlyInMemoryAfter(position: number): StoredBatch | undefined;
+  /** The batch with its lines' true times, as far as they are known by now. */
+  corrected(batch: StoredBatch): StoredBatch;
+  /** How long at most a batch should wait for the clock to be set; mostly 0. */
+  holdMs(batch: StoredBatch): number;
+  lost(loss: Loss): void;
+}
+
+/** Lines that a reader will never get. */
+export interface Loss {
+  count: number;
+  /** Seqs, inclusive. */
+  first: number;
+  last: number;
+  epoch: number;
+  /** They lay before everything that is kept, and were not damaged further in. */
+  dropped: boolean;
+}
+
+/** What a cursor sees besides. */
+export interface CursorSource extends BatchSource {
+  newest(): number;
+  positionOf(journal: string, seq: number): number | undefined;
+  /** Resolves when more has become durable, the journal closes, or the signal aborts. */
+  wait(signal: AbortSignal | undefined): Promise<void>;
+  readonly closed: AbortSignal;
+  acked(): void;
+}
+
+/** One step forward. Without a batch when everything up to `position` is gone. */
+export interface Step {
+  batch: StoredBatch | undefined;
+  /** Position of the last line passed. */
+  position: number;
+  /** Set when the next batch must wait this long for the clock to be set, unless it is set before. */
+  holdMs?: number;
+}
+
+// A batch at least this large is handed out alone, as it lies.
+const mergeBelowBytes = 32 * 1024;
+
+/** Reads durable batches forward, out of memory or off the disk, and records what should be there and is not. */
+export class BatchReader {
+  readonly #source: BatchSource;
+  readonly #segments: SegmentReader | undefined;
+  /** Lines recorded as lost. */
+  lost = 0;
+  /** When, by a monotonic clock, a batch had to wait for the clock to be set for the first time. */
+  #heldSinceMs: number | undefined;
+
+  constructor(source: BatchSource) {
+    this.#source = source;
+    if (source.disk) this.#segments = new SegmentReader(source.disk, () => source.segments());
+  }
+
+  /**
+   * The lines behind `position`, small batches merged; nothing that begins behind `through`, which must be the end
+   * of a batch. `undefined` while there is nothing durable.
+   */
+  step(position: number, through = Number.POSITIVE_INFINITY): Step | undefined {
+    const first = this.#after(position);
+    if (!first) return undefined;
+    const holdMs = first.first > through ? 0 : this.#holdMs(first);
+    if (holdMs > 0) return { batch: undefined, position, holdMs };
+    if (first.first > position + 1) this.#noteGap(position, Math.min(first.first, through + 1));
+    if (first.first > through) return { batch: undefined, position: through };
+    const whole = this.#source.corrected(first);
+    const batch = this.#merged(whole.first <= position ? whole.after(position) : whole, through);
+    return { batch, position: batch.last };
+  }
+
+  /** The rest of the time that a batch must wait. Once it has passed, no batch waits any more. */
+  #holdMs(batch: StoredBatch): number {
+    const holdMs = this.#source.holdMs(batch);
+    if (holdMs === 0) return 0;
+    this.#heldSinceMs ??= performance.now();
+    return Math.max(0, this.#heldSinceMs + holdMs - performance.now());
+  }
+
+  #after(position: number): StoredBatch | undefined {
+    if (position >= this.#source.durable()) return undefined;
+    const recent = this.#source.recentAfter(position);
+    if (recent) {
+      // At the journal's end nothing is read from disk for a long time: let its buffer go.
+      this.#segments?.reset();
+      return recent;
+    }
+    return this.#segments?.after(position) ?? this.#source.onlyInMemoryAfter(position);
+  }
+
+  /** Lines that should lie between `position` and `edge`, and do not, are recorded as lost. */
+  #noteGap(position: number, edge: number): void {
+    const read = splitPosition(position);
+    const found = splitPosition(edge);
+    const firstLost = read.epoch === found.epoch ? read.seq + 1 : 1;
+    if (firstLost >= found.seq) return;
+    const count = found.seq - firstLost;
+    this.lost += count;
+    const dropped = linePosition(found.epoch, found.seq) <= this.#source.oldest();
+    this.#source.lost({ count, first: firstLost, last: found.seq - 1, epoch: found.epoch, dropped });
+  }
+
+  /** A small batch is joined by the small ones that follow it, as far as they are there already. */
+  #merged(first: StoredBatch, through: number): StoredBatch {
+    if (first.lines.length >= mergeBelowBytes) return first;
+    const group = [first];
+    let bytes = first.lines.length;
+    let count = first.header.count;
+    for (;;) {
+      const tail = group.at(-1) as StoredBatch;
+      if (tail.last >= through) break;
+      const next = this.#after(tail.last);
+      if (!next || next.epoch !== first.epoch || next.first !== tail.last + 1) break;
+      if (this.#holdMs(next) > 0) break;
+      const corrected = this.#source.corrected(next);
+      bytes += corrected.lines.length;
+      count += next.header.count;
+      if (bytes > limits.maxBatchBytes - 256 || count > limits.maxBatchLines) break;
+      group.push(corrected);
+    }
+    return StoredBatch.merge(group);
+  }
+}

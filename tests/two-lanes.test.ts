@@ -1,0 +1,161 @@
+import { expect, test, vi } from 'vitest';
+import { FolderDisk } from '../packages/agent/src/journal/disk.ts';
+import { Journal } from '../packages/agent/src/journal/journal.ts';
+import { CloudLogBackend } from '../packages/agent/src/logging/cloud-backend.ts';
+import { MqttLogBackend } from '../packages/agent/src/logging/mqtt-backend.ts';
+import type { Feed } from '../packages/agent/src/logging/types.ts';
+import { startBufferingProxy } from '../packages/agent/test/cloud-backend/test-cloud.ts';
+import { adminToken, startTestCloud, type TestCloud } from './support/cloud.ts';
+import { captureLog } from './support/log.ts';
+import { startTcpProxy } from './support/tcp-proxy.ts';
+import { tempDir } from './support/tmp.ts';
+import { until } from './support/wait.ts';
+
+const backlogLines = 200_000;
+/** The backlog takes some twenty seconds over such an uplink. */
+const upBytesPerSecond = 150_000;
+/** It is about one when nothing else runs; two cores may be shared with all other tests. */
+const freshWithinMs = 6000;
+const uuid = 'device-with-backlog';
+const apiKey = 'a-device-key-for-tests';
+const backoff = { minMs: 20, maxMs: 100 };
+
+vi.setConfig({ testTimeout: 150_000 });
+
+interface Backend extends AsyncDisposable {
+  connect(): Promise<void>;
+  readonly state: { lag: number };
+}
+
+/** Messages of the service `now` as the live tail shows them. */
+async function tailFresh(cloud: TestCloud): Promise<{ seen: Set<string> } & AsyncDisposable> {
+  const over = new AbortController();
+  const response = await fetch(`${cloud.url}/api/v1/logs/tail?service=now`, {
+    headers: { authorization: `Bearer ${adminToken}` },
+    signal: over.signal,
+  });
+  const seen = new Set<string>();
+  const reading = (async () => {
+    for await (const text of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      for (const [, message] of text.matchAll(/"message":"([^"]*)"/g)) seen.add(message as string);
+    }
+  })().catch(() => undefined);
+  return {
+    seen,
+    async [Symbol.asyncDispose]() {
+      over.abort();
+      await reading;
+    },
+  };
+}
+
+async function drainSlowly(
+  target: (cloud: TestCloud) => number,
+  open: (port: number, feed: Feed) => Backend,
+) {
+  await using dir = await tempDir();
+  await using cloud = await startTestCloud(`${dir.path}/cloud`);
+  await cloud.register(uuid, apiKey);
+  await using proxy = await startTcpProxy({ port: target(cloud) });
+  await using journal = new Journal({ disk: new FolderDisk(`${dir.path}/journal`) });
+  const feed = journal.cursor('far');
+  proxy.cut();
+  for (let i = 1; i <= backlogLines; i++) {
+    const message = `GET /items/${i} ${(i * 7919) % 1000} ms for ${(i * 104_729) % 100_003}`;
+    journal.append({ message, serviceName: 'before', timestamp: 1.7e12 + i });
+    if (i % 5000 === 0) await journal.ready();
+  }
+  await journal.flush();
+  await using tail = await tailFresh(cloud);
+  await using backend = open(proxy.port, feed);
+  await backend.connect();
+  let fresh = 0;
+  /** Prints a line now, and returns after how many ms the tail shows it. */
+  const freshMs = async () => {
+    const message = `fresh ${++fresh}`;
+    const printedMs = performance.now();
+    journal.append({ message, serviceName: 'now' });
+    await until(() => tail.seen.has(message), { timeoutMs: 30_000, what: `${message} in the tail` });
+    return performance.now() - printedMs;
+  };
+  const known = async () => {
+    const { devices } = await cloud.get<{ devices: { lines: number; missing: number }[] }>('/api/v1/devices');
+    return devices[0] ?? { lines: 0, missing: 0 };
+  };
+
+  proxy.slow(upBytesPerSecond);
+  proxy.open();
+  const waits = [await freshMs()];
+  // Lines written all the while are not held up either, and the backlog is not held up by them.
+  const first = await known();
+  for (let i = 0; i < 5; i++) waits.push(await freshMs());
+  await until(async () => (await known()).lines > first.lines + 1000, { what: 'the backlog to move' });
+  waits.push(await freshMs());
+  const during = await known();
+  expect(Math.max(...waits), `ms until each fresh line: ${waits.map(Math.round)}`).toBeLessThan(
+    freshWithinMs,
+  );
+  expect(during.lines).toBeLessThan(backlogLines * 0.9);
+  // The tail shows a line before it is stored, so the gap may take a moment to be seen.
+  await until(async () => (await known()).missing > backlogLines / 10, { what: 'the gap to be seen' });
+
+  await freshMs();
+  await until(() => backend.state.lag === 0, { timeoutMs: 100_000, what: () => `lag ${backend.state.lag}` });
+  expect(await known()).toMatchObject({ lines: backlogLines + fresh, missing: 0 });
+  const seqs = (await cloud.linesOf('before')).map(({ seq }) => seq);
+  expect(seqs).toEqual(Array.from({ length: backlogLines }, (_, i) => i + 1));
+  expect((await cloud.linesOf('now')).length).toBe(fresh);
+}
+
+test('after an outage fresh lines do not wait behind the backlog, and each line is stored once (HTTP)', async () => {
+  const { log, messages } = captureLog();
+  await drainSlowly(
+    (cloud) => Number(new URL(cloud.url).port),
+    (port, feed) =>
+      new CloudLogBackend({
+        ...{ cloudEndpoint: `http://127.0.0.1:${port}`, deviceUuid: uuid, apiKey, feed, log, backoff },
+      }),
+  );
+  expect(messages(40).filter((message) => !message.includes('ECONNRESET'))).toEqual([]);
+});
+
+test('after an outage fresh lines do not wait behind the backlog, and each line is stored once (MQTT, acknowledged by the cloud)', async () => {
+  const { log } = captureLog();
+  await drainSlowly(
+    (cloud) => cloud.mqttPort,
+    (port, feed) =>
+      new MqttLogBackend({
+        ...{ brokerUrl: `mqtt://127.0.0.1:${port}`, clientOptions: { username: uuid, password: apiKey } },
+        ...{ baseTopic: 'device/logs', ack: 'cloud', deviceUuid: uuid, feed, log, backoff },
+      }),
+  );
+});
+
+test('with short requests the lanes take turns: a fresh line overtakes the backlog, and each line is stored once', async () => {
+  await using dir = await tempDir();
+  await using cloud = await startTestCloud(`${dir.path}/cloud`);
+  await cloud.register(uuid, apiKey);
+  await using proxy = await startBufferingProxy(cloud.url, { bufferRequest: true });
+  await using journal = new Journal({ disk: new FolderDisk(`${dir.path}/journal`) });
+  const feed = journal.cursor('far');
+  const { log } = captureLog();
+  await using backend = new CloudLogBackend({
+    ...{ cloudEndpoint: proxy.url, deviceUuid: uuid, apiKey, feed, log, backoff, ackTimeoutMs: 1000 },
+  });
+  await backend.connect();
+  journal.append({ message: 'first', serviceName: 'before' });
+  await until(() => backend.state.mode === 'short' && backend.state.lag === 0);
+  const total = 60_000;
+  for (let i = 2; i <= total; i++) journal.append({ message: `line ${i}`, serviceName: 'before' });
+  await journal.flush();
+  await using tail = await tailFresh(cloud);
+  journal.append({ message: 'fresh', serviceName: 'now' });
+  await until(() => tail.seen.has('fresh'));
+  const lagThen = backend.state.lag;
+  await until(() => backend.state.lag === 0, { timeoutMs: 60_000 });
+  expect(lagThen).toBeGreaterThan(total / 10);
+  expect(await cloud.lineCount()).toBe(total + 1);
+  expect((await cloud.linesOf('before')).map(({ seq }) => seq)).toEqual(
+    Array.from({ length: total }, (_, i) => i + 1),
+  );
+});
