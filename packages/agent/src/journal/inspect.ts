@@ -1,9 +1,11 @@
 import type { LevelCounts, LogMessage } from '@millrace/wire';
-import { EncodedBatch } from '../logging/feed-batch.ts';
+import { DeviceClock } from '../clock/device-clock.ts';
+import { ClockHistory } from '../clock/history.ts';
 import type { JournalDisk } from './disk.ts';
 import { contentLines, memberContent, noLevels, walkMembers } from './member.ts';
 import { segmentNames } from './recovery.ts';
 import { lastSeq } from './segment.ts';
+import { StoredBatch } from './stored-batch.ts';
 
 /** A stretch of a segment that cannot be read. */
 export interface Damage {
@@ -42,14 +44,16 @@ export interface SegmentReport {
 /** A segment's report and, batch by batch, its lines. */
 export interface InspectedSegment {
   report: SegmentReport;
-  batches: EncodedBatch[];
+  batches: StoredBatch[];
 }
 
 /**
  * Reads a journal's folder from end to end and changes nothing: a device's own, or a copy. One segment is held
- * in memory at a time. What cannot be read is reported, and reading goes on behind it.
+ * in memory at a time. What cannot be read is reported, and reading goes on behind it. Lines have their true times,
+ * as far as the journal knows them.
  */
 export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> {
+  const clocks = readClocks(disk);
   const next = new Map<string, number>();
   for (const name of segmentNames(disk)) {
     const segment = disk.readAll(name);
@@ -67,7 +71,7 @@ export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> 
       damage: [],
       missing: [],
     };
-    const batches: EncodedBatch[] = [];
+    const batches: StoredBatch[] = [];
     let end = 0;
     for (const { header, offset, bytes } of walkMembers(segment).members) {
       if (offset > end) report.damage.push({ offset: end, bytes: offset - end, where: 'header' });
@@ -92,13 +96,27 @@ export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> 
       levels.forEach((n, i) => {
         report.levels[i] = (report.levels[i] ?? 0) + n;
       });
-      batches.push(
-        new EncodedBatch({ header: { journal, first, count, levels, sealed }, lines: contentLines(content) }),
-      );
+      const { clock } = header;
+      const batch = new StoredBatch({ header, clock, epoch: 0, lines: contentLines(content) });
+      batches.push(batch.corrected(clocks));
     }
     if (end < segment.length) report.damage.push({ offset: end, bytes: segment.length - end, where: 'tail' });
     yield { report, batches };
   }
+}
+
+/** What the journal knows of the clocks that stamped its lines: the last that is known of a boot holds for all of it. */
+function readClocks(disk: JournalDisk): DeviceClock {
+  const history = new ClockHistory();
+  for (const name of segmentNames(disk)) {
+    for (const { header } of walkMembers(disk.readAll(name)).members) {
+      for (const [boot, offset] of Object.entries(header.clocks ?? {})) history.restore(boot, offset);
+      if (header.clock) history.note(header.clock, header.sealed);
+    }
+  }
+  const clock = new DeviceClock();
+  clock.recall(history);
+  return clock;
 }
 
 /** Every line of a journal's folder that can be read, oldest first. */
