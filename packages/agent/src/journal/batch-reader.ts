@@ -29,6 +29,8 @@ export interface Loss {
   epoch: number;
   /** They lay before everything that is kept, and were not damaged further in. */
   dropped: boolean;
+  /** They were read, and refused for good by the far end. */
+  refused?: boolean;
 }
 
 /** What a cursor sees besides. */
@@ -89,6 +91,23 @@ export class BatchReader {
     if (holdMs === 0) return 0;
     this.#heldSinceMs ??= performance.now();
     return Math.max(0, this.#heldSinceMs + holdMs - performance.now());
+  }
+
+  /** Records lines that the far end refuses for good. */
+  giveUp(from: number, through: number): void {
+    const first = splitPosition(from);
+    const last = splitPosition(through);
+    if (first.epoch !== last.epoch || last.seq < first.seq) return;
+    const count = last.seq - first.seq + 1;
+    this.lost += count;
+    this.#source.lost({
+      count,
+      first: first.seq,
+      last: last.seq,
+      epoch: first.epoch,
+      dropped: false,
+      refused: true,
+    });
   }
 
   #after(position: number): StoredBatch | undefined {

@@ -94,6 +94,12 @@ export class JournalCursor implements Feed {
     this.#confirm(position);
   }
 
+  giveUp(journal: string, first: number, last: number): void {
+    const from = this.#source.positionOf(journal, first);
+    const through = this.#source.positionOf(journal, last);
+    if (from !== undefined && through !== undefined) this.#reader.giveUp(from, through);
+  }
+
   rewind(): void {
     this.#read = this.#acked;
     this.#handed = this.#acked;

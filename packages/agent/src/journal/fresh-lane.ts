@@ -67,6 +67,12 @@ export class JournalFreshLane implements FreshLane {
     this.#read = Math.max(this.#read, position);
   }
 
+  giveUp(journal: string, first: number, last: number): void {
+    const from = this.#source.positionOf(journal, first);
+    const through = this.#source.positionOf(journal, last);
+    if (from !== undefined && through !== undefined) this.#reader.giveUp(from, through);
+  }
+
   rewind(): void {
     this.#read = this.#acked;
   }

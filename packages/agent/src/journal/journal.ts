@@ -454,12 +454,18 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#cursorTimer.unref();
   }
 
-  #recordLoss(name: string, { count, first, last, epoch, dropped }: Loss): void {
-    const inMemory = this.#outages.has(epoch) && (!dropped || this.#commits.inOutage);
-    const reason = inMemory ? 'memory full' : dropped ? 'journal full' : 'journal damaged';
+  #lossReason({ epoch, dropped, refused }: Loss): string {
+    if (refused) return 'refused by the far end';
+    if (this.#outages.has(epoch) && (!dropped || this.#commits.inOutage)) return 'memory full';
+    return dropped ? 'journal full' : 'journal damaged';
+  }
+
+  #recordLoss(name: string, loss: Loss): void {
+    const { count, first, last } = loss;
+    const reason = this.#lossReason(loss);
     const range = first === last ? `seq ${first}` : `seq ${first}–${last}`;
     this.append({
-      message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (before ${name} had sent them)`,
+      message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (on the way to ${name})`,
       timestamp: this.clock.wallMs,
       level: 'warn',
       source: { type: 'manager', name: 'journal' },

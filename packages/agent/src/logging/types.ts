@@ -81,6 +81,8 @@ export interface Feed {
   ack(journal: string, seq: number): void;
   /** Starts again behind the last acknowledged line: the connection broke with batches on their way. */
   rewind(): void;
+  /** The far end refuses these lines for good: they are recorded as lost. To acknowledge them is the caller's. */
+  giveUp?(journal: string, first: number, last: number): void;
   /** How far behind the reader is. */
   lag(): FeedLag;
   /**

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { captureLog } from '../../../../tests/support/log.ts';
 import { until } from '../../../../tests/support/wait.ts';
+import { Journal } from '../../src/journal/journal.ts';
 import { CloudLogBackend } from '../../src/logging/cloud-backend.ts';
 import { startTestCloud } from './test-cloud.ts';
 
@@ -96,6 +97,26 @@ test.each([400, 413])(
     expect(lines.filter(({ msg }) => msg.includes('given up')).map(({ seq }) => seq)).toEqual([77, 78, 4321]);
   },
 );
+
+test('a line that the cloud refuses for good is recorded as lost, and the record arrives', async () => {
+  await using cloud = await startTestCloud();
+  cloud.judge = (lines) => (lines.some(({ message }) => message === 'poison') ? 413 : undefined);
+  await using journal = new Journal({ syncIntervalMs: 1 });
+  const { log } = captureLog();
+  await using backend = new CloudLogBackend({
+    ...{ ...device, cloudEndpoint: cloud.url, log, backoff, ackTimeoutMs: 150 },
+    feed: journal.cursor('cloud'),
+  });
+  for (const message of ['one', 'poison', 'three']) journal.append({ message, timestamp: 1 });
+  await backend.connect();
+  await until(() => cloud.lines.length === 3);
+  expect(cloud.lines.map(({ message }) => message)).toEqual([
+    'one',
+    'three',
+    'lost 1 line, seq 2: refused by the far end (on the way to cloud)',
+  ]);
+  await until(() => backend.state.lag === 0);
+});
 
 test('a cloud that refuses everything with 400 makes no line disappear', async () => {
   await using cloud = await startTestCloud();

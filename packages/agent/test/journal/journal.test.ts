@@ -145,7 +145,7 @@ test.each(['header', 'content'])(
     expect(lines.find((line) => line.source.type === 'manager')).toMatchObject({
       level: 'warn',
       source: { type: 'manager' },
-      message: 'lost 10 lines, seq 11–20: journal damaged (before cloud had sent them)',
+      message: 'lost 10 lines, seq 11–20: journal damaged (on the way to cloud)',
       fields: { lost: 10, first: 11, last: 20 },
     });
   },

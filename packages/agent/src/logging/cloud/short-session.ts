@@ -198,6 +198,7 @@ class ShortPost {
       { journal: header.journal, seq: header.first, bytes: lines.length, status: refused.status },
       'the cloud refused a line, which is given up',
     );
+    this.feed.giveUp?.(header.journal, header.first, header.first);
     this.feed.ack(header.journal, header.first);
   }
 

@@ -50,6 +50,10 @@ export function publish(
     if (outcome === 'accepted') counters.acked++;
     else {
       counters.refused += lines;
+      // A message of one service may hold lines that do not follow on from one another; those are only counted.
+      if (lines === parcel.last - parcel.first + 1) {
+        delivery.feed.giveUp?.(parcel.journal, parcel.first, parcel.last);
+      }
       log.warn(
         { topic, lines, first: parcel.first, last: parcel.last },
         `the broker refused lines: ${reason}`,
