@@ -22,6 +22,9 @@ import { isNanos, minusMs, type Nanos } from './timestamp.ts';
  *   but may carry an older time: it waited for the log while the other stream wrote. {@link skewMs} is far more
  *   than that ever takes. If the line was already begun (its first 16 KB were written, its newline was not), it is
  *   older still: then the stream gets a mark with the time of that beginning and `n` 0.
+ *
+ * One case is not covered: the clock is set forward, by more than {@link skewMs}, in the very moment in which the
+ * first line of a stream waits for the log, the other stream overtakes it, and the agent ends between the two.
  */
 export interface DockerPosition {
   out?: StreamMark;

@@ -178,7 +178,15 @@ test('a clock set from 1970 to the present while containers run and the agent re
       fc.nat(900_000),
       sessions,
       fc.boolean(),
-      (writes, setAfterMs, lives, each) => {
+      (anyWrites, setAfterMs, lives, each) => {
+        // The first line of a stream that was overtaken across the step is the one case that is not covered: see
+        // DockerPosition.
+        const seen = new Set<LogStream>();
+        const writes = anyWrites.map((one) => {
+          const isFirst = !seen.has(one.stream);
+          seen.add(one.stream);
+          return isFirst ? { ...one, waitMs: 0 } : one;
+        });
         const backMs = originMs - bootedMs;
         const log = logOf(writes, [
           { afterMs: 0, backMs },

@@ -57,7 +57,7 @@ test('a gzip batch is stored before PUBACK, and acknowledged on the ack topic', 
   expect(await cloud.search('device=d1&limit=1000')).toHaveLength(100);
   await until(() => device.messages.length > 0, { what: 'the ack' });
   expect(device.messages.map(({ topic, text }) => [topic, JSON.parse(text)])).toEqual([
-    ['device/d1/logs/ack', { ack: { journal: 'journal01', through: 100 } }],
+    ['device/d1/logs/ack', { ack: { journal: 'journal01', through: 100, stored: [[1, 100]] } }],
   ]);
   // The same again is confirmed again, and not stored.
   await device.client.publishAsync('device/d1/logs', gzipSync(batch('journal01', 1, 100)), { qos: 1 });
