@@ -94,8 +94,10 @@ test('over a plain broker a fresh line overtakes the backlog, and nothing comes 
   await using backend = new MqttLogBackend({
     ...{ brokerUrl: broker.url, feed: journal.cursor('mqtt'), log: captureLog().log, maxInFlight: 4 },
   });
-  await backend.connect();
+  // Written just before the connection stands, it is as fresh as what follows.
   journal.append({ message: 'fresh', serviceName: 'now' });
+  await journal.flush();
+  await backend.connect();
   await until(() => backend.state.lag === 0);
   await until(() => watcher.lines.length === backlogLines + 1);
   const at = watcher.lines.findIndex((line) => line.includes('"fresh"'));
