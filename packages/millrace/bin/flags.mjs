@@ -2,8 +2,9 @@
  * How the processes of the command are to be started, which a process can no longer change for itself.
  *
  * The agent runs where memory is short: V8 is told to collect its garbage soon rather than to let the heap grow, for
- * some CPU under full load (npm run bench:outage shows both). All others hold the embedded store, which takes a
- * thread of libuv's pool for each running query; the pool's size is read once, early.
+ * some CPU under full load (npm run bench:outage shows both), and the C library not to keep a heap for each thread.
+ * All others hold the embedded store, which takes a thread of libuv's pool for each running query; the pool's size
+ * is read once, early.
  */
 const agentFlags = ['--max-semi-space-size=4', '--optimize-for-size'];
 
@@ -23,7 +24,8 @@ export function nodeFlags(command) {
  * @returns {NodeJS.ProcessEnv}
  */
 export function nodeEnv(command, env) {
-  return command === 'agent' || env.UV_THREADPOOL_SIZE ? env : { ...env, UV_THREADPOOL_SIZE: '24' };
+  const name = command === 'agent' ? 'MALLOC_ARENA_MAX' : 'UV_THREADPOOL_SIZE';
+  return env[name] ? env : { ...env, [name]: command === 'agent' ? '2' : '24' };
 }
 
 /**

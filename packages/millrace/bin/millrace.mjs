@@ -3,12 +3,14 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freshBundle } from './bundle.mjs';
 import { isStartedFor, nodeEnv, nodeFlags } from './flags.mjs';
 
 const command = process.argv[2];
 
 if (isStartedFor(command)) {
-  const { main } = await import('../src/main.ts');
+  const bundle = command === 'agent' ? freshBundle() : undefined;
+  const { main } = await import(bundle ?? '../src/main.ts');
   await main(process.argv);
 } else {
   const isModern = Number(process.versions.node.split('.')[0]) >= 24;
