@@ -16,19 +16,16 @@ import type { CloudLogBackend } from './logging/cloud-backend.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+import { ProcessMeter } from './metrics/process-meter.ts';
+import type { AgentState } from './state.ts';
+
+export type { AgentState } from './state.ts';
 
 export interface AgentOptions {
   /** Environment variables; see `agentSettings`. Default: those of the process. */
   env?: Record<string, string | undefined>;
   /** Where the agent's own log is shown. It is shipped as well, from level info. */
   log?: Logger;
-}
-
-export interface AgentState {
-  docker: { connected: boolean; containers: number; error?: string };
-  mqtt?: MqttLogBackend['state'];
-  cloud?: CloudLogBackend['state'];
-  journal: ReturnType<Journal['stats']>;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -78,6 +75,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
+  const meter = started.use(new ProcessMeter());
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
@@ -86,13 +84,15 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     },
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
-    journal: journal.stats(),
+    journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
+    process: meter.read(),
   });
 
   const api = started.use(
     await serveDeviceApi({
       local,
-      describe: () => ({ uuid: identity.uuid, ...state() }),
+      uuid: identity.uuid,
+      state,
       host: config.deviceApiHost,
       ports: [
         { variable: 'DEVICE_API_PORT', port: config.deviceApiPort },
@@ -158,6 +158,14 @@ function openJournal(config: AgentConfig, log: Logger): Journal {
   } catch (cause) {
     throw new MillraceError('DATA_DIR_UNUSABLE', `${dir}: ${errorText(cause)}`, { cause });
   }
+}
+
+function oldestSeconds(journal: Journal): number {
+  const [oldest] = journal.stored().segments;
+  if (!oldest) return 0;
+  const { clock } = journal;
+  const openedMs = clock.trueMs(oldest.openedMs, oldest.clock) ?? oldest.openedMs;
+  return Math.max(0, Math.round((clock.wallMs - openedMs) / 1000));
 }
 
 async function connectCloud(
