@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { MillraceError, type Settings, type SettingValues } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const port = (fallback: number) =>
   z.coerce

@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Records } from '../records/records.ts';

@@ -1,5 +1,5 @@
 import { type ErrorCode, errorCatalogue, levels } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** A line as the API shows it. */
 export const lineSchema = z.object({
