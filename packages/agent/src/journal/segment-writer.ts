@@ -4,6 +4,7 @@ import type { ClockStamp } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
 import type { AppendFile, JournalDisk } from './disk.ts';
 import { encodeMember, type MemberHeader, maxHeaderJsonBytes, noLevels } from './member.ts';
+import type { JournalOptions } from './options.ts';
 import { type Recovered, segmentName } from './recovery.ts';
 import { linePosition, type Segment } from './segment.ts';
 
@@ -151,6 +152,29 @@ export class SegmentWriter {
       if (expired && total <= maxBytes) break;
     }
   }
+}
+
+/** The writer of a folder that was recovered, by the journal's options. */
+export function openWriter(
+  options: JournalOptions & { disk: JournalDisk; clock: DeviceClock },
+  found: Recovered,
+): SegmentWriter {
+  const { disk, clock, log } = options;
+  if (found.truncatedBytes > 0 || found.removed.length > 0) {
+    log?.warn(
+      { truncatedBytes: found.truncatedBytes, removed: found.removed },
+      'journal: cut a torn end off; its lines are read again from their sources',
+    );
+  }
+  return new SegmentWriter({
+    disk,
+    found,
+    maxFileBytes: options.maxFileBytes ?? 5 * 1024 * 1024,
+    maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
+    maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
+    clock,
+    log,
+  });
 }
 
 /** All positions and cursors, in as many members as their size needs. */
