@@ -1,5 +1,13 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, errorText, type Level, type LogInput, levelRank } from '@millrace/wire';
+import {
+  defaultLevel,
+  encodeLine,
+  errorText,
+  type Level,
+  type LogInput,
+  levelRank,
+  type Overlap,
+} from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
@@ -7,6 +15,7 @@ import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types
 import { BatchBuilder } from './batch-builder.ts';
 import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
+import { withInherited } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
 import { newJournalId } from './journal-id.ts';
@@ -59,6 +68,8 @@ export class Journal implements PositionStore, AsyncDisposable {
   readonly #commits: GroupCommit;
   #journal: string;
   #epoch: number;
+  /** Lines of other journals that those of this one may repeat. */
+  #overlaps: readonly Overlap[];
   readonly #recent: RecentBatches;
   readonly #positions: Positions;
   /** Epochs that began in an outage. */
@@ -86,6 +97,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#journal = found?.current?.journal ?? newJournalId();
     this.created = found?.current?.created ?? this.clock.wallMs;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
+    this.#overlaps = found?.overlaps ?? [];
     this.#nextSeq = found?.current?.nextSeq ?? 1;
     this.#positions = new Positions(found?.positions);
     this.#cursors = new CursorTable(found, { epoch: this.#epoch, journal: this.#journal });
@@ -109,10 +121,10 @@ export class Journal implements PositionStore, AsyncDisposable {
         clock: this.clock,
         log: options.log,
       });
-      if (found.truncatedBytes > 0 || found.removed.length > 0) {
+      if (found.isDamaged) {
         this.#log?.warn(
           { truncatedBytes: found.truncatedBytes, removed: found.removed },
-          'journal: cut a torn end off; its lines are read again from their sources',
+          'journal: torn or damaged; the lines behind its last good positions are read again from their sources',
         );
       }
     }
@@ -303,7 +315,8 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   #batchHeader(builder: BatchBuilder, sealed: number): StoredBatch['header'] {
     const { first, count, levels } = builder;
-    return { journal: this.#journal, first, count, levels: [...levels], sealed };
+    const header = { journal: this.#journal, first, count, levels: [...levels] as typeof levels, sealed };
+    return this.#overlaps.length > 0 ? { ...header, overlaps: this.#overlaps } : header;
   }
 
   /** Ends the open batch; also without lines when positions or cursors must be saved. */
@@ -364,13 +377,16 @@ export class Journal implements PositionStore, AsyncDisposable {
   /** The disk failed: what it did not take begins a journal of its own. */
   #goOnInMemory(batches: readonly SealedBatch[], error: unknown): void {
     void this.#writer?.leaveSegment();
+    // Should this process die before the disk can be written, its sources are read again from behind this line.
+    const { seq: lastOnDisk } = splitPosition(this.#recent.durable);
+    this.#overlaps = withInherited([[this.#journal, lastOnDisk + 1]], this.#overlaps);
     this.#epoch++;
     this.#journal = newJournalId();
     this.#cursors.add(this.#epoch, this.#journal);
     this.#outages.add(this.#epoch);
     let next = 1;
     this.#recent.renumber((batch) => {
-      const header = { ...batch.header, journal: this.#journal, first: next };
+      const header = { ...batch.header, journal: this.#journal, first: next, overlaps: this.#overlaps };
       next += header.count;
       return new StoredBatch({ header, clock: batch.clock, epoch: this.#epoch, lines: batch.lines });
     });
@@ -420,6 +436,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       nextSeq,
       positions: this.#positions.saved,
       cursors: this.#cursors.state(),
+      overlaps: this.#overlaps,
       nowMs: this.clock.wallMs,
       clock: this.clock.stamp,
       clocks: this.clock.state(),

@@ -1,3 +1,4 @@
+import type { Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
@@ -26,6 +27,7 @@ export interface SegmentState {
   nextSeq: number;
   positions: ReadonlyMap<string, Json>;
   cursors: Record<string, [string, number]>;
+  overlaps: readonly Overlap[];
   /** The present time, by the clock that is named. */
   nowMs: number;
   clock: ClockStamp;
@@ -165,7 +167,7 @@ function snapshotMembers(state: SegmentState): Buffer[] {
 
 /** Headers without lines that hold these positions, in as many as their size needs; at least one. */
 export function positionMembers(
-  { journal, created, nextSeq, nowMs, clock }: SegmentState,
+  { journal, created, nextSeq, nowMs, clock, overlaps }: SegmentState,
   positions: ReadonlyMap<string, Json>,
 ): MemberHeader[] {
   const groups: Record<string, Json>[] = [{}];
@@ -185,6 +187,7 @@ export function positionMembers(
     count: 0,
     levels: noLevels(),
     sealed: nowMs,
+    ...(overlaps.length > 0 && { overlaps }),
     created,
     clock,
     positions: group,
