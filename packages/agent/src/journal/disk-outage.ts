@@ -1,4 +1,4 @@
-import { errorText } from '@millrace/wire';
+import { errorText, type Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { SealedBatch } from './group-commit.ts';
 import { encodeMember } from './member.ts';
@@ -46,7 +46,7 @@ export class DiskOutage {
    * Returns the seq that follows on them.
    */
   begin(
-    { journal, epoch }: { journal: string; epoch: number },
+    { journal, epoch, overlaps }: { journal: string; epoch: number; overlaps: readonly Overlap[] },
     batches: readonly SealedBatch[],
     error: unknown,
   ): number {
@@ -55,7 +55,7 @@ export class DiskOutage {
     this.#epochs.add(epoch);
     let next = 1;
     recent.renumber((batch) => {
-      const header = { ...batch.header, journal, first: next };
+      const header = { ...batch.header, journal, first: next, overlaps };
       next += header.count;
       return new StoredBatch({ header, clock: batch.clock, epoch, lines: batch.lines });
     });

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, type Level, type LogInput, levelRank } from '@millrace/wire';
+import { defaultLevel, encodeLine, type Level, type LogInput, levelRank, type Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
@@ -7,6 +7,7 @@ import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types
 import { BatchBuilder } from './batch-builder.ts';
 import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
+import { withInherited } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
 import { DiskOutage } from './disk-outage.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
@@ -17,7 +18,7 @@ import type { JournalOptions, JournalStats, LineListener } from './options.ts';
 import { Positions } from './positions.ts';
 import { RecentBatches, recentLimits } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
-import { lastSeq, linePosition, type Segment } from './segment.ts';
+import { lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
 import { openWriter, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
 import { SyncBudget } from './sync-budget.ts';
@@ -57,6 +58,8 @@ export class Journal implements PositionStore, AsyncDisposable {
   readonly #commits: GroupCommit;
   #journal: string;
   #epoch: number;
+  /** Lines of other journals that those of this one may repeat. */
+  #overlaps: readonly Overlap[];
   readonly #recent: RecentBatches;
   readonly #positions: Positions;
   readonly #outage: DiskOutage;
@@ -83,6 +86,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#journal = found?.current?.journal ?? newJournalId();
     this.created = found?.current?.created ?? this.clock.wallMs;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
+    this.#overlaps = found?.overlaps ?? [];
     this.#nextSeq = found?.current?.nextSeq ?? 1;
     this.#positions = new Positions(found?.positions);
     this.#cursors = new CursorTable(found, { epoch: this.#epoch, journal: this.#journal });
@@ -284,7 +288,8 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   #batchHeader(builder: BatchBuilder, sealed: number): StoredBatch['header'] {
     const { first, count, levels } = builder;
-    return { journal: this.#journal, first, count, levels: [...levels], sealed };
+    const header = { journal: this.#journal, first, count, levels: [...levels] as typeof levels, sealed };
+    return this.#overlaps.length > 0 ? { ...header, overlaps: this.#overlaps } : header;
   }
 
   /** Ends the open batch; also without lines when positions or cursors must be saved. */
@@ -346,10 +351,13 @@ export class Journal implements PositionStore, AsyncDisposable {
   #goOnInMemory(batches: readonly SealedBatch[], error: unknown): void {
     const journal = newJournalId();
     const epoch = this.#epoch + 1;
+    // Should this process die before the disk can be written, its sources are read again from behind this line.
+    const { seq: lastOnDisk } = splitPosition(this.#recent.durable);
+    this.#overlaps = withInherited([[this.#journal, lastOnDisk + 1]], this.#overlaps);
     this.#journal = journal;
     this.#epoch = epoch;
     this.#cursors.add(epoch, journal);
-    this.#builder.first = this.#outage.begin({ journal, epoch }, batches, error);
+    this.#builder.first = this.#outage.begin({ journal, epoch, overlaps: this.#overlaps }, batches, error);
     this.#nextSeq = this.#builder.first + this.#builder.count;
     // Among them may be an error, which does not wait for the clock to be set.
     this.#lastError = this.#recent.durable;
@@ -365,6 +373,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       nextSeq,
       positions: this.#positions.saved,
       cursors: this.#cursors.state(),
+      overlaps: this.#overlaps,
       nowMs: this.clock.wallMs,
       clock: this.clock.stamp,
       clocks: this.clock.state(),

@@ -1,3 +1,4 @@
+import type { Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
@@ -27,6 +28,7 @@ export interface SegmentState {
   nextSeq: number;
   positions: ReadonlyMap<string, Json>;
   cursors: Record<string, [string, number]>;
+  overlaps: readonly Overlap[];
   /** The present time, by the clock that is named. */
   nowMs: number;
   clock: ClockStamp;
@@ -160,10 +162,10 @@ export function openWriter(
   found: Recovered,
 ): SegmentWriter {
   const { disk, clock, log } = options;
-  if (found.truncatedBytes > 0 || found.removed.length > 0) {
+  if (found.isDamaged) {
     log?.warn(
       { truncatedBytes: found.truncatedBytes, removed: found.removed },
-      'journal: cut a torn end off; its lines are read again from their sources',
+      'journal: torn or damaged; the lines behind its last good positions are read again from their sources',
     );
   }
   return new SegmentWriter({
@@ -189,7 +191,7 @@ function snapshotMembers(state: SegmentState): Buffer[] {
 
 /** Headers without lines that hold these positions, in as many as their size needs; at least one. */
 export function positionMembers(
-  { journal, created, nextSeq, nowMs, clock }: SegmentState,
+  { journal, created, nextSeq, nowMs, clock, overlaps }: SegmentState,
   positions: ReadonlyMap<string, Json>,
 ): MemberHeader[] {
   const groups: Record<string, Json>[] = [{}];
@@ -209,6 +211,7 @@ export function positionMembers(
     count: 0,
     levels: noLevels(),
     sealed: nowMs,
+    ...(overlaps.length > 0 && { overlaps }),
     created,
     clock,
     positions: group,

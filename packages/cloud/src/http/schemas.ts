@@ -54,4 +54,16 @@ export const deviceSchema = z.object({
     ),
 });
 
+export const gapSchema = z.object({
+  journal: z.string(),
+  from: z.number().describe('Seq of the first line that is missing.'),
+  to: z.number().describe('Seq of the last.'),
+  lines: z.number(),
+  since: z
+    .number()
+    .describe(
+      'When the line right behind them came, in ms since 1970: since then, at the latest, they are known to be missing.',
+    ),
+});
+
 export type DeviceView = z.infer<typeof deviceSchema>;
