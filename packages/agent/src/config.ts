@@ -67,6 +67,12 @@ export const agentSettings = {
     defaultText: 'unix:///var/run/docker.sock',
     help: 'Docker engine whose containers are read.',
   },
+  dockerLogs: {
+    env: 'DOCKER_LOGS',
+    schema: z.enum(['auto', 'files', 'api'], 'must be auto, files or api').default('auto'),
+    defaultText: 'auto',
+    help: "How containers' logs are read: from the log files where they are readable, else through the engine (auto); or only so.",
+  },
   historyMs: {
     env: 'HISTORY_MS',
     schema: whole(3_600_000, 0, Number.MAX_SAFE_INTEGER),

@@ -72,6 +72,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   const monitor = new ContainerLogMonitor(local, docker, {
     positions: local,
     log,
+    logs: config.dockerLogs,
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });

@@ -62,7 +62,7 @@ export class EngineRefusal extends Error {
 const maxBodyBytes = 64 * 1024 * 1024;
 
 /**
- * The five requests that reading logs takes. Each can be aborted, and fails when no answer begins in time, so that
+ * The requests that reading logs takes. Each can be aborted, and fails when no answer begins in time, so that
  * an engine that accepts connections and says nothing holds up nobody.
  */
 export class EngineApi {
@@ -80,6 +80,13 @@ export class EngineApi {
     const dateMs = Date.parse(response.headers.date ?? '');
     await bodyOf(response);
     return Number.isNaN(dateMs) ? Date.now() : dateMs;
+  }
+
+  /** The folder in which the engine keeps its data, on its own machine; `undefined` when it does not tell. */
+  async rootFolder(signal: AbortSignal): Promise<string | undefined> {
+    const info: unknown = JSON.parse(await bodyOf(await this.get('/info', {}, signal)));
+    const { DockerRootDir: root } = info as { DockerRootDir?: unknown };
+    return typeof root === 'string' && root.startsWith('/') ? root : undefined;
   }
 
   async containers(signal: AbortSignal): Promise<ListedContainer[]> {

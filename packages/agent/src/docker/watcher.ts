@@ -1,6 +1,6 @@
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
-import type { EngineApi, ListedContainer } from './api.ts';
+import { type EngineApi, EngineRefusal, type ListedContainer } from './api.ts';
 import { Backoff, type BackoffOptions } from './backoff.ts';
 import type { ContainerIdentity } from './services.ts';
 
@@ -30,6 +30,8 @@ export interface EngineSession {
   signal: AbortSignal;
   /** What to add to this machine's clock to get the engine's; 0 unless they differ by seconds. */
   clockOffsetMs: number;
+  /** The engine's data folder, on its own machine. */
+  rootFolder?: string;
 }
 
 const maxEventBytes = 1024 * 1024;
@@ -80,6 +82,13 @@ async function runSession(
   const engineMs = await api.ping(signal);
   const offsetMs = engineMs - Date.now();
   session.clockOffsetMs = Math.abs(offsetMs) < sameClockMs ? 0 : offsetMs;
+  try {
+    session.rootFolder = await api.rootFolder(signal);
+  } catch (error) {
+    // A proxy in front of the engine may not allow it; its logs can be had without.
+    if (!(error instanceof EngineRefusal)) throw error;
+    log?.debug({ error: errorText(error) }, 'the engine does not tell where its data is');
+  }
   const events = await api.events(Math.floor(engineMs / 1000) - 1, signal);
   onConnected(await api.containers(signal), session);
   const heartbeat = setInterval(() => {

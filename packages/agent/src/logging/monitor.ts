@@ -2,7 +2,10 @@ import { errorText, type LogInput, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { EngineApi, type ListedContainer } from '../docker/api.ts';
 import type { BackoffOptions } from '../docker/backoff.ts';
+import type { LogCursorOptions } from '../docker/cursor.ts';
 import type { Docker } from '../docker/engine.ts';
+import { FileReader } from '../docker/files/reader.ts';
+import { LogFiles } from '../docker/files/source.ts';
 import { findOwnContainer } from '../docker/own-container.ts';
 import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
@@ -14,6 +17,11 @@ export interface MonitorOptions {
   /** Where the positions saved with the lines are found again. Without it every start reads from {@link historyMs}. */
   positions?: PositionStore;
   log?: Logger;
+  /**
+   * Where logs are read: from the files of the driver json-file (`files`), through the engine's API (`api`), or from
+   * files where they can be read and else through the API (`auto`, the default).
+   */
+  logs?: 'auto' | 'files' | 'api';
   /** How much of the past of a container that was never read is wanted. Default one hour. */
   historyMs?: number;
   /** When this device began to keep logs, in ms since 1970; `historyMs` counts back from it. Default: now. */
@@ -42,6 +50,21 @@ export interface MonitorState {
   failures: number;
 }
 
+/** Reads one container's log, in whatever way. */
+interface LogReader {
+  readonly id: string;
+  readonly key: string;
+  readonly isGone: boolean;
+  readonly isRunning: boolean;
+  readonly startMs: number;
+  readonly hasPosition: boolean;
+  /** @param hasEnded the container is known not to run */
+  run(session: EngineSession | undefined, hasEnded: boolean): Promise<void>;
+  died(): void;
+  identify(container: ContainerIdentity): void;
+  check(nowMs: number): void;
+}
+
 const checkIntervalMs = 1_000;
 /** How many containers that have ended are read at once; those that run are all read at once. */
 const maxEndedAtOnce = 4;
@@ -55,7 +78,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private readonly options: MonitorOptions;
   private readonly api: EngineApi;
   private readonly firstSeenMs: number;
-  private readonly readers = new Map<string, ContainerReader>();
+  private readonly readers = new Map<string, LogReader>();
+  private readonly files: LogFiles | undefined;
   private readonly stopping = new AbortController();
   private readonly runs = new Set<Promise<void>>();
   private started: Promise<void> | undefined;
@@ -75,6 +99,12 @@ export class ContainerLogMonitor implements AsyncDisposable {
     // A clock that is far behind now and set later must not hide what is logged meanwhile.
     this.firstSeenMs = Math.min(options.firstSeenMs ?? Date.now(), Date.now());
     this.ownId = options.ownContainerId;
+    if (options.logs === 'api') return;
+    this.files = new LogFiles({
+      signal: this.stopping.signal,
+      onFound: (container) => this.found(container),
+      log: options.log,
+    });
   }
 
   get state(): MonitorState {
@@ -98,6 +128,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
   /** Ends all reading. Resolves when the lines under way have been taken by the backends. */
   async stop(): Promise<void> {
     this.stopping.abort();
+    this.files?.[Symbol.dispose]();
     await this.watching;
     await Promise.all(this.runs);
   }
@@ -139,7 +170,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private connected(containers: ListedContainer[], session: EngineSession): void {
     this.session = session;
     this.error = undefined;
-    const ended: ContainerReader[] = [];
+    this.files?.useRoot(session.rootFolder);
+    const ended: LogReader[] = [];
     for (const listed of containers) {
       if (listed.State === 'created') continue;
       const reader = this.readerOf(identityOf(listed));
@@ -182,12 +214,20 @@ export class ContainerLogMonitor implements AsyncDisposable {
       case 'destroy':
         // Its log may still be flowing to us: the reader ends by itself when it has seen the last of it.
         known?.died();
-        if (known) this.read(known, session);
+        if (known) this.read(known, session, true);
         break;
     }
   }
 
-  private readerOf(container: ContainerIdentity): ContainerReader | undefined {
+  /** The kernel told of a container's log, perhaps before the engine tells of the container. */
+  private found(container: ContainerIdentity): void {
+    if (this.stopping.signal.aborted) return;
+    const reader = this.readerOf(container);
+    if (reader instanceof FileReader && !reader.isRunning)
+      this.track(this.readToEnd(reader, undefined, false));
+  }
+
+  private readerOf(container: ContainerIdentity): LogReader | undefined {
     const known = this.readers.get(container.id);
     if (known) {
       known.identify(container);
@@ -195,17 +235,26 @@ export class ContainerLogMonitor implements AsyncDisposable {
     }
     if (isLeftAlone(container) || this.isOwn(container.id)) return undefined;
     const { positions, log, historyMs = 3_600_000 } = this.options;
-    const reader = new ContainerReader({
-      api: this.api,
+    const options: LogCursorOptions = {
       container,
       saved: positions?.position(positionKeyPrefix + container.id),
       // A clock that was ahead when this device began must not hide what is logged now.
       startMs: () => Math.min(this.firstSeenMs, Date.now()) - historyMs,
       deliver: (line, position) => this.deliver(line, position),
-      log,
-    });
-    this.readers.set(container.id, reader);
+    };
+    const reader = this.files?.readerOf(options) ?? this.apiReaderOf(options, log);
+    if (reader) this.readers.set(container.id, reader);
     return reader;
+  }
+
+  private apiReaderOf(options: LogCursorOptions, log: Logger | undefined): LogReader | undefined {
+    if (this.options.logs !== 'files') return new ContainerReader({ ...options, api: this.api, log });
+    const { id: containerId, name: container } = options.container;
+    log?.warn(
+      { container, containerId },
+      'this container has no log file that can be read: it is left alone',
+    );
+    return undefined;
   }
 
   /** The hostname tells only the first 12 digits of the id. */
@@ -213,19 +262,23 @@ export class ContainerLogMonitor implements AsyncDisposable {
     return this.ownId !== undefined && this.ownId.length >= 12 && id.startsWith(this.ownId);
   }
 
-  private read(reader: ContainerReader, session: EngineSession): void {
-    this.track(this.readToEnd(reader, session));
+  private read(reader: LogReader, session: EngineSession, hasEnded = false): void {
+    this.track(this.readToEnd(reader, session, hasEnded));
   }
 
-  private async readToEnd(reader: ContainerReader, session: EngineSession): Promise<void> {
-    await reader.run(session);
+  private async readToEnd(
+    reader: LogReader,
+    session: EngineSession | undefined,
+    hasEnded: boolean,
+  ): Promise<void> {
+    await reader.run(session, hasEnded);
     if (!reader.isGone || this.readers.get(reader.id) !== reader) return;
     this.readers.delete(reader.id);
     this.forget(reader.key);
   }
 
   /** Reads what containers wrote before they ended, while nobody was reading. */
-  private async readEnded(queue: ContainerReader[], session: EngineSession): Promise<void> {
+  private async readEnded(queue: LogReader[], session: EngineSession): Promise<void> {
     for (let reader = queue.shift(); reader && !session.signal.aborted; reader = queue.shift()) {
       try {
         if (!reader.hasPosition) {
@@ -235,7 +288,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
             continue;
           }
         }
-        await this.readToEnd(reader, session);
+        await this.readToEnd(reader, session, true);
       } catch (error) {
         if (session.signal.aborted) return;
         const context = { containerId: reader.id, error: errorText(error) };
@@ -246,7 +299,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
 
   /** Drops the positions of containers that were removed while nobody was watching. */
   private forgetMissing(present: ReadonlySet<string>, session: EngineSession): void {
-    for (const [id, reader] of this.readers) if (!present.has(id)) this.read(reader, session);
+    for (const [id, reader] of this.readers) if (!present.has(id)) this.read(reader, session, true);
     for (const key of this.options.positions?.positions(positionKeyPrefix).keys() ?? []) {
       const id = key.slice(positionKeyPrefix.length);
       if (!present.has(id) && !this.readers.has(id)) this.forget(key);

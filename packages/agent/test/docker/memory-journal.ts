@@ -52,3 +52,11 @@ export function numbered(prefix: string, count: number, from = 1): string[] {
 export function printBoth(count: number): string[] {
   return ['sh', '-c', `seq 1 ${count} | sed 's/^/out /' & seq 1 ${count} | sed 's/^/err /' >&2; wait`];
 }
+
+/** Where two runs of lines part, in a few words, so that thousands of lines need not be shown; '' when they are equal. */
+export function difference(actual: readonly string[], expected: readonly string[]): string {
+  const i = expected.findIndex((text, at) => actual[at] !== text);
+  if (i < 0 && actual.length === expected.length) return '';
+  const at = i < 0 ? expected.length : i;
+  return `line ${at} of ${actual.length} is ${actual.slice(at, at + 3).join(', ')} instead of ${expected[at]}; ${expected.length} expected`;
+}

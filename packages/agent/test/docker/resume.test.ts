@@ -15,7 +15,12 @@ import { MemoryJournal, numbered, printBoth } from './memory-journal.ts';
 const retry = { minMs: 50, maxMs: 500 };
 
 async function monitorOver(engine: TestEngine, journal: MemoryJournal, options: MonitorOptions = {}) {
-  const monitor = new ContainerLogMonitor(journal, engine.docker, { positions: journal, retry, ...options });
+  const monitor = new ContainerLogMonitor(journal, engine.docker, {
+    positions: journal,
+    retry,
+    logs: 'api',
+    ...options,
+  });
   await monitor.start();
   return monitor;
 }
@@ -235,7 +240,7 @@ test('an engine behind TCP is read too, and a monitor that is stopped lets go of
   await using engine = await startEngine({ tcpPort });
   const journal = new MemoryJournal();
   const docker = connectEngine({ env: { DOCKER_HOST: `tcp://127.0.0.1:${tcpPort}` } });
-  const monitor = new ContainerLogMonitor([journal], docker);
+  const monitor = new ContainerLogMonitor([journal], docker, { logs: 'api' });
   await monitor.start();
   const { id } = await engine.run({ cmd: ['sh', '-c', 'echo over tcp; sleep 1000'] });
   await until(() => journal.messages(id).length === 1);
@@ -281,7 +286,10 @@ test('a clock that was set back neither hides nor repeats lines', async () => {
       name: 'observer',
       log: (_: unknown, position?: SourcePosition) => void (position && positions.push(position)),
     };
-    await using monitor = new ContainerLogMonitor([journal, observer], engine.docker, { positions: journal });
+    await using monitor = new ContainerLogMonitor([journal, observer], engine.docker, {
+      positions: journal,
+      logs: 'api',
+    });
     await monitor.start();
     await until(() => journal.lines.length >= count && monitor.state.containers === 0);
     return journal.messages(id);

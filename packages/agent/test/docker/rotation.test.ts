@@ -12,7 +12,7 @@ test.for([
 ])('a container whose log is rotated while it prints $speed: each line once and in order', async (shape) => {
   await using engine = await startEngine();
   const journal = new MemoryJournal();
-  await using monitor = new ContainerLogMonitor(journal, engine.docker, { positions: journal });
+  await using monitor = new ContainerLogMonitor(journal, engine.docker, { positions: journal, logs: 'api' });
   await monitor.start();
   const { id } = await engine.run({
     cmd: [
@@ -33,7 +33,7 @@ test.for([
 test('a backend that holds a rotated log back for seconds misses no file of it', async () => {
   await using engine = await startEngine();
   const journal = new MemoryJournal();
-  await using monitor = new ContainerLogMonitor(journal, engine.docker, { positions: journal });
+  await using monitor = new ContainerLogMonitor(journal, engine.docker, { positions: journal, logs: 'api' });
   await monitor.start();
   const gate = Promise.withResolvers<void>();
   journal.gate = gate.promise;

@@ -1,0 +1,59 @@
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { type LogConfig, rotationBytes } from '../rotation.ts';
+import type { ContainerIdentity } from '../services.ts';
+
+/** What the engine keeps beside a container's log. */
+export interface ContainerFolder {
+  /** Absent when the engine's file cannot be read. */
+  identity: ContainerIdentity | undefined;
+  isTerminal: boolean;
+  /** How soon a log that is being written to must be looked at again, lest a whole file come and go in between. */
+  lookAgainMs: number;
+}
+
+/** Twice what an engine was seen to write into one log. */
+const maxBytesPerMs = 40_000;
+
+/** Reads `config.v2.json` and `hostconfig.json` of a container's folder; what is missing has defaults. */
+export function lookInto(folder: string): ContainerFolder {
+  const config = objectIn(join(folder, 'config.v2.json'));
+  const host = objectIn(join(folder, 'hostconfig.json'));
+  const settings = objectOf(config?.Config);
+  const logConfig = objectOf(host?.LogConfig) as LogConfig | undefined;
+  const name = config?.Name;
+  return {
+    identity:
+      typeof name === 'string'
+        ? {
+            id: basename(folder),
+            name: name.replace(/^\//, ''),
+            labels: (objectOf(settings?.Labels) ?? {}) as Record<string, string>,
+          }
+        : undefined,
+    isTerminal: settings?.Tty === true,
+    lookAgainMs: keptBytes(logConfig) / maxBytesPerMs,
+  };
+}
+
+/** What can be written behind a file before the next one is gone. */
+function keptBytes(logConfig: LogConfig | undefined): number {
+  const fileBytes = logConfig?.Type === 'json-file' ? rotationBytes(logConfig) : undefined;
+  if (fileBytes === undefined) return Number.POSITIVE_INFINITY;
+  return fileBytes * Math.max(1, Number(logConfig?.Config?.['max-file']) || 1);
+}
+
+function objectIn(path: string): Record<string, unknown> | undefined {
+  try {
+    return objectOf(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    // Gone, or not readable: it only adds to what the engine's API tells.
+    return undefined;
+  }
+}
+
+function objectOf(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined;
+}

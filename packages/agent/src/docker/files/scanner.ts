@@ -1,0 +1,90 @@
+import { isUtf8 } from 'node:buffer';
+import type { FileCursor } from './cursor.ts';
+import { EntryReader } from './entry.ts';
+import type { LogFile } from './log-file.ts';
+import { headOf } from './point.ts';
+
+export interface ScanOptions {
+  /** Nothing will follow these bytes: what has no newline is all that there will ever be of it. */
+  isWhole: boolean;
+  /** The buffer holds no more: an entry that does not end in it is none of the engine's. */
+  isFull: boolean;
+}
+
+const newline = 0x0a;
+const entryStart = Buffer.from('{"log":"');
+
+/** Finds the entries in what was read of a log file and hands them to the cursor. */
+export class EntryScanner {
+  private readonly entry = new EntryReader();
+  private readonly cursor: FileCursor;
+
+  constructor(cursor: FileCursor) {
+    this.cursor = cursor;
+  }
+
+  /** `bytes` lie at `offset` of `file` and begin with an entry. Returns how many of them are done with. */
+  async scan(
+    bytes: Buffer,
+    file: LogFile,
+    offset: number,
+    { isWhole, isFull }: ScanOptions,
+  ): Promise<number> {
+    const { cursor, entry } = this;
+    const isText = isUtf8(bytes.subarray(0, bytes.lastIndexOf(newline) + 1));
+    let start = 0;
+    for (;;) {
+      const end = bytes.indexOf(newline, start);
+      if (end < 0) break;
+      const from = offset + start;
+      const to = offset + end + 1;
+      if (from === 0) file.head = headOf(bytes, to);
+      const taken = entry.read(bytes, start, end, isText)
+        ? cursor.take(entry, bytes, file, from, to)
+        : this.damaged(bytes, start, end, file, offset);
+      if (taken) await taken;
+      start = end + 1;
+    }
+    if (start === bytes.length || !(isWhole || (isFull && start === 0))) return start;
+    const taken = this.damaged(bytes, start, bytes.length, file, offset);
+    if (taken) await taken;
+    return bytes.length;
+  }
+
+  /**
+   * What a power cut or a full disk left of an entry; its beginning may be followed by a whole one, and there may be
+   * zeros where blocks were never written.
+   */
+  private damaged(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    file: LogFile,
+    offset: number,
+  ): void | Promise<void> {
+    const { cursor, entry } = this;
+    for (
+      let at = bytes.lastIndexOf(entryStart, end);
+      at > start;
+      at = bytes.lastIndexOf(entryStart, at - 1)
+    ) {
+      if (!entry.read(bytes, at, end, isUtf8(bytes.subarray(at, end)))) continue;
+      const before = this.fragment(bytes, start, at, file, offset);
+      const then = () => cursor.take(entry, bytes, file, offset + at, offset + end + 1);
+      return before ? before.then(then) : then();
+    }
+    return this.fragment(bytes, start, end, file, offset);
+  }
+
+  private fragment(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    file: LogFile,
+    offset: number,
+  ): void | Promise<void> {
+    const text = bytes.toString('utf8', start, end).replaceAll('\0', '');
+    if (text.trim() === '') return undefined;
+    return this.cursor.takeDamaged(text, file, offset + end);
+  }
+}

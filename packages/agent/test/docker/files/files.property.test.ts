@@ -1,0 +1,161 @@
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { tempDir } from '../../../../../tests/support/tmp.ts';
+import { until } from '../../../../../tests/support/wait.ts';
+import { MemoryJournal } from '../memory-journal.ts';
+import { LogWriter } from './log-writer.ts';
+import { TestReader } from './test-reader.ts';
+
+type Step =
+  | {
+      do: 'write';
+      stream: 'stdout' | 'stderr';
+      text: string;
+      isPiece: boolean;
+      nanos: number;
+      attrs: boolean;
+    }
+  | { do: 'rotate'; compress: boolean }
+  | { do: 'copyAndCut' }
+  | { do: 'cut' }
+  | { do: 'restart'; crashAfter: number; turns: number };
+
+const write = fc.record({
+  do: fc.constant('write' as const),
+  stream: fc.constantFrom('stdout' as const, 'stderr' as const),
+  text: fc.oneof(
+    fc.string({ unit: 'grapheme', maxLength: 12 }),
+    fc.constant('same'),
+    fc.constant('x'.repeat(300)),
+  ),
+  isPiece: fc.boolean(),
+  // Equal times too: an engine's clock may be coarse.
+  nanos: fc.constantFrom(0, 1, 999, 1_000_000_000),
+  attrs: fc.boolean(),
+});
+const restart = fc.record({
+  do: fc.constant('restart' as const),
+  crashAfter: fc.constantFrom(0, 1, 2, 5, 1000),
+  turns: fc.nat({ max: 20 }),
+});
+const rotate = fc.record({ do: fc.constant('rotate' as const), compress: fc.boolean() });
+const cut = fc.record({ do: fc.constantFrom('cut' as const, 'copyAndCut' as const) });
+// A log is rotated by renaming or by cutting: one by the engine and the other by somebody else beside it is no set-up.
+const steps = fc.oneof(scriptOf(rotate), scriptOf(cut));
+
+function scriptOf(change: fc.Arbitrary<Step>): fc.Arbitrary<Step[]> {
+  const step = fc.oneof(
+    { weight: 12, arbitrary: write },
+    { weight: 3, arbitrary: change },
+    { weight: 4, arbitrary: restart },
+  );
+  return fc.array(step, { maxLength: 40 });
+}
+
+/** What each stream should be read as: pieces joined until one ends the line. */
+class Expected {
+  readonly stdout: string[] = [];
+  readonly stderr: string[] = [];
+  private readonly open = { stdout: '', stderr: '' };
+
+  write(stream: 'stdout' | 'stderr', text: string, isPiece: boolean): void {
+    this.open[stream] += text;
+    if (isPiece) return;
+    this[stream].push(this.open[stream]);
+    this.open[stream] = '';
+  }
+
+  hasOpen(stream: 'stdout' | 'stderr'): boolean {
+    return this.open[stream] !== '';
+  }
+
+  get length(): number {
+    return this.stdout.length + this.stderr.length;
+  }
+}
+
+async function play(script: readonly Step[], folder: string): Promise<void> {
+  const writer = new LogWriter(folder, 'c'.repeat(64));
+  const journal = new MemoryJournal();
+  const expected = new Expected();
+  let reader: TestReader | undefined;
+  let run: Promise<void> | undefined;
+  const restart = async (crashAfter?: number) => {
+    reader?.stop();
+    await run;
+    reader = new TestReader(writer, journal, { crashAfter });
+    run = reader.follow();
+  };
+  // What is cut away before it was read is gone: nobody could have read it.
+  const catchUp = async () => {
+    await restart();
+    await until(() => journal.lines.length === expected.length, {
+      timeoutMs: 5_000,
+      what: () => `${expected.length} lines, got ${journal.lines.length}`,
+    });
+  };
+  try {
+    for (const step of script) {
+      switch (step.do) {
+        case 'write':
+          // All pieces of a line have the time of its first; the other stream writes at that time as well.
+          if (!expected.hasOpen('stdout') && !expected.hasOpen('stderr')) writer.pass(step.nanos);
+          expected.write(step.stream, step.text, step.isPiece && step.text !== '');
+          writer.write(
+            step.stream,
+            step.isPiece && step.text !== '' ? step.text : `${step.text}\n`,
+            step.attrs ? { tag: 'a' } : undefined,
+          );
+          break;
+        case 'rotate':
+          writer.rotate({ maxFiles: 100, compress: step.compress });
+          break;
+        case 'cut':
+          await catchUp();
+          if (expected.hasOpen('stdout') || expected.hasOpen('stderr')) break;
+          writer.cut();
+          // A file that is gone can only be told from this one by its times.
+          writer.pass(1);
+          break;
+        case 'copyAndCut':
+          if (expected.hasOpen('stdout') || expected.hasOpen('stderr')) break;
+          // Who follows a file must have seen its beginning to notice that it has another.
+          if (run) await catchUp();
+          writer.copyAndCut({ maxFiles: 100 });
+          // Of two files that begin alike, one a copy, nobody could tell which.
+          writer.pass(1);
+          break;
+        case 'restart':
+          await restart(step.crashAfter);
+          for (let i = 0; i < step.turns; i++) await nextTurn();
+          break;
+      }
+    }
+    await catchUp();
+    reader?.stop();
+    await run;
+    // One more life, to see that nothing comes again.
+    const last = new TestReader(writer, journal);
+    for (const stream of ['stdout', 'stderr'] as const) {
+      if (expected.hasOpen(stream)) expected.write(stream, '', false);
+    }
+    await last.readAll();
+    await new TestReader(writer, journal).readAll();
+  } finally {
+    reader?.stop();
+    await run;
+  }
+  expect(journal.messages(writer.id, 'stdout')).toEqual(expected.stdout);
+  expect(journal.messages(writer.id, 'stderr')).toEqual(expected.stderr);
+}
+
+test('whatever is written, rotated, compressed, cut and restarted: each line is read once and in order', async () => {
+  await using dir = await tempDir();
+  let n = 0;
+  await fc.assert(
+    fc.asyncProperty(steps, (script) => play(script, join(dir.path, String(n++)))),
+    { numRuns: Number(process.env.FILES_RUNS ?? 60), interruptAfterTimeLimit: 40_000 },
+  );
+});
