@@ -32,6 +32,12 @@ const url = (protocols: readonly string[]) =>
     })
     .optional();
 
+const list = () =>
+  z
+    .string()
+    .default('')
+    .transform((text) => text.split(',').flatMap((part) => part.trim() || []));
+
 /** Every setting of the agent. The documentation's table and `--help` are made from this. */
 export const agentSettings = {
   dataDir: {
@@ -71,7 +77,24 @@ export const agentSettings = {
     env: 'HISTORY_MS',
     schema: whole(3_600_000, 0, Number.MAX_SAFE_INTEGER),
     defaultText: '3600000',
-    help: 'How far back the logs of containers older than the agent are read at its first start, in ms.',
+    help: 'How far back the logs of containers older than the agent are read at its first start, in ms. So for the other sources, when they are first read.',
+  },
+  journald: {
+    env: 'JOURNALD',
+    schema: z.enum(['off', 'on', 'auto'], 'must be off, on or auto').default('off'),
+    defaultText: 'off',
+    help: "Whether the system's journal is read (journalctl); auto: where there is one. Lines of containers in it are left to Docker.",
+  },
+  journaldUnits: {
+    env: 'JOURNALD_UNITS',
+    schema: list(),
+    defaultText: 'all',
+    help: 'Only these units or identifiers of the journal, separated by commas: ssh, docker*, kernel.',
+  },
+  journaldDir: {
+    env: 'JOURNALD_DIR',
+    schema: z.string().optional(),
+    help: 'Folder of journal files to read instead of the journal of this machine, e.g. /var/log/journal mounted into a container.',
   },
   mqttBroker: {
     env: 'MQTT_BROKER',

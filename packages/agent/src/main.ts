@@ -16,6 +16,8 @@ import type { CloudLogBackend } from './logging/cloud-backend.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+import type { SourceState } from './logging/source.ts';
+import { createSources } from './sources.ts';
 
 export interface AgentOptions {
   /** Environment variables; see `agentSettings`. Default: those of the process. */
@@ -26,6 +28,8 @@ export interface AgentOptions {
 
 export interface AgentState {
   docker: { connected: boolean; containers: number; error?: string };
+  /** What is read besides the containers, by its name: `journald`. Only what the settings ask for. */
+  sources: Record<string, SourceState>;
   mqtt?: MqttLogBackend['state'];
   cloud?: CloudLogBackend['state'];
   journal: ReturnType<Journal['stats']>;
@@ -78,12 +82,14 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
+  const sources = createSources({ config, env, taker: local, positions: local, log });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
       containers: monitor.state.containers,
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
+    sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
     journal: journal.stats(),
@@ -106,11 +112,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => disconnectAll([mqtt, cloud], log));
   await within(firstContactMs, [
     monitor.start(),
+    ...sources.map((source) => source.start()),
     mqtt?.connect(),
     connectCloud(cloud, backend, stopping.signal),
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
+  for (const source of sources) started.use(source);
   started.defer(() => stopping.abort());
 
   // From here on the parts live until stop().
