@@ -53,6 +53,8 @@ export class JournaldSource implements LogSource {
   #run: Promise<void> | undefined;
   #isReading = false;
   #error: MillraceError | undefined;
+  /** What was said last, of each kind: once is enough until something is read. */
+  #warned: string | undefined;
   #lastSaid: string | undefined;
   /** The last entry that was seen, and whether it is behind the position that was saved. */
   #last: JournalCursor | undefined;
@@ -182,6 +184,7 @@ export class JournaldSource implements LogSource {
   #take({ cursor, line, origin }: JournalEntry): void | Promise<void> {
     this.#last = cursor;
     this.#isReading = true;
+    this.#warned = undefined;
     this.#backoff.reset();
     const { ownUnit } = this.#options;
     const isOwn = ownUnit !== undefined && origin.writers.includes(ownUnit);
@@ -210,10 +213,10 @@ export class JournaldSource implements LogSource {
       error instanceof MillraceError
         ? error
         : new MillraceError('SOURCE_UNREADABLE', errorText(error), { cause: error });
-    const isNew = this.#error?.detail !== known.detail;
     this.#error = known;
-    if (isNew)
-      this.#options.log?.warn({ error: known.message }, "the system's journal cannot be read; trying again");
+    if (this.#warned === known.detail) return;
+    this.#warned = known.detail;
+    this.#options.log?.warn({ error: known.message }, "the system's journal cannot be read; trying again");
   }
 
   /** `journalctl` reads on, but not all: most of all when the rights are missing. */
