@@ -184,6 +184,7 @@ export class JournaldSource implements LogSource {
   #take({ cursor, line, origin }: JournalEntry): void | Promise<void> {
     this.#last = cursor;
     this.#isReading = true;
+    this.#error = undefined;
     this.#warned = undefined;
     this.#backoff.reset();
     const { ownUnit } = this.#options;
