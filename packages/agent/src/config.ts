@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs';
 import { MillraceError, type Settings, type SettingValues } from '@millrace/wire';
 import { z } from 'zod';
 
-const port = (fallback: number) =>
-  z.coerce
-    .number('must be a port number, 0 to 65535')
-    .int('must be a port number, 0 to 65535')
-    .min(0, 'must be a port number, 0 to 65535')
-    .max(65535, 'must be a port number, 0 to 65535')
-    .default(fallback);
+const portNumber = z.coerce
+  .number('must be a port number, 0 to 65535')
+  .int('must be a port number, 0 to 65535')
+  .min(0, 'must be a port number, 0 to 65535')
+  .max(65535, 'must be a port number, 0 to 65535');
+
+const port = (fallback: number) => portNumber.default(fallback);
 
 const whole = (fallback: number, min: number, max: number) =>
   z.coerce
@@ -95,6 +95,17 @@ export const agentSettings = {
     env: 'JOURNALD_DIR',
     schema: z.string().optional(),
     help: 'Folder of journal files to read instead of the journal of this machine, e.g. /var/log/journal mounted into a container.',
+  },
+  syslogPort: {
+    env: 'SYSLOG_PORT',
+    schema: portNumber.optional(),
+    help: 'Port on which syslog is received, over UDP and TCP, e.g. 5514; unset: none.',
+  },
+  syslogHost: {
+    env: 'SYSLOG_HOST',
+    schema: z.string().default('127.0.0.1'),
+    defaultText: '127.0.0.1',
+    help: 'Address for SYSLOG_PORT. Syslog knows no login: on another than loopback whoever reaches it can write.',
   },
   mqttBroker: {
     env: 'MQTT_BROKER',

@@ -4,6 +4,7 @@ import { JournaldSource } from './journald/source.ts';
 import { findOwnUnit } from './journald/units.ts';
 import type { LineTaker, LogSource } from './logging/source.ts';
 import type { PositionStore } from './logging/types.ts';
+import { SyslogSource } from './syslog/source.ts';
 
 interface SourceOptions {
   config: AgentConfig;
@@ -29,6 +30,9 @@ export function createSources(options: SourceOptions): LogSource[] {
         log,
       }),
     );
+  }
+  if (config.syslogPort !== undefined) {
+    sources.push(new SyslogSource({ ...options, host: config.syslogHost, port: config.syslogPort }));
   }
   return sources;
 }

@@ -1,4 +1,5 @@
-import { type Level, type LogInput, truncateUtf8 } from '@millrace/wire';
+import { type LogInput, truncateUtf8 } from '@millrace/wire';
+import { severityLevel } from '../logging/severity.ts';
 import { type JournalCursor, parseCursor } from './cursor.ts';
 
 /** One entry of the journal, as far as we need it. */
@@ -37,6 +38,7 @@ export const wantedFields = [
 ];
 
 const maxNameBytes = 256;
+const informational = 6;
 
 /**
  * Reads an entry of `journalctl -o json`: each field a string, an array of bytes where it is no text, `null` where
@@ -88,7 +90,7 @@ function entryOf(fields: Record<string, unknown>): JournalEntry | undefined {
     line: {
       message: messageOf(fields.MESSAGE),
       timestamp: Number(cursor.realtimeUs / 1000n),
-      level: levelOf(one('PRIORITY')),
+      level: severityLevel(numberOf(one('PRIORITY')) ?? informational),
       source: { type: 'system', name },
       serviceName: name,
       isSystem: true,
@@ -128,12 +130,4 @@ function nameOf(value: unknown): string | undefined {
 
 function numberOf(text: string | undefined): number | undefined {
   return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
-}
-
-/** Syslog's severities: 0 emergency, 1 alert, 2 critical, 3 error, 4 warning, 5 notice, 6 info, 7 debug. */
-function levelOf(priority: string | undefined): Level {
-  const severity = numberOf(priority) ?? 6;
-  if (severity <= 3) return 'error';
-  if (severity === 4) return 'warn';
-  return severity >= 7 ? 'debug' : 'info';
 }

@@ -15,6 +15,8 @@ export interface LogSource extends AsyncDisposable {
 
 export interface SourceState {
   connected: boolean;
+  /** What it reads at this moment, for people: an address, a number of files. */
+  detail?: string;
   /** Lines handed on since the source was made. */
   lines: number;
   /** Lines that could not be kept. */
