@@ -17,6 +17,7 @@ import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
 import { ProcessMeter } from './metrics/process-meter.ts';
+import { createSources } from './sources.ts';
 import type { AgentState } from './state.ts';
 
 export type { AgentState } from './state.ts';
@@ -77,12 +78,14 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     firstSeenMs: journal.created,
   });
   const meter = started.use(new ProcessMeter());
+  const sources = createSources({ config, env, taker: local, positions: local, log });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
       containers: monitor.state.containers,
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
+    sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
     journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
@@ -107,11 +110,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => disconnectAll([mqtt, cloud], log));
   await within(firstContactMs, [
     monitor.start(),
+    ...sources.map((source) => source.start()),
     mqtt?.connect(),
     connectCloud(cloud, backend, stopping.signal),
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
+  for (const source of sources) started.use(source);
   started.defer(() => stopping.abort());
 
   // From here on the parts live until stop().

@@ -1,4 +1,5 @@
 import { levels } from '@millrace/wire';
+import type { SourceState } from '../logging/source.ts';
 import type { AgentState } from '../state.ts';
 
 export const metricsType = 'text/plain; version=0.0.4; charset=utf-8';
@@ -10,7 +11,13 @@ type Sample = [labels: Record<string, string>, value: number];
  * An agent's state in the text format of Prometheus (version 0.0.4). The library is loaded by the first call: most
  * devices are never asked.
  */
-export async function renderMetrics({ docker, journal, process, ...backends }: AgentState): Promise<string> {
+export async function renderMetrics({
+  docker,
+  sources,
+  journal,
+  process,
+  ...backends
+}: AgentState): Promise<string> {
   const { Counter, Gauge, Registry } = await import('prom-client');
   const registry = new Registry();
   const register =
@@ -44,6 +51,18 @@ export async function renderMetrics({ docker, journal, process, ...backends }: A
 
   gauge('engine_connected', '1 while the Docker engine answers.', [{}, Number(docker.connected)]);
   gauge('containers', 'Containers whose log is being read.', [{}, docker.containers]);
+
+  const perSource = (value: (state: SourceState) => number) =>
+    Object.entries(sources).map(([source, state]): Sample => [{ source }, value(state)]);
+  if (Object.keys(sources).length > 0) {
+    gauge('source_connected', '1 while it is read.', ...perSource(({ connected }) => Number(connected)));
+    counter('source_lines_total', 'Lines read from it.', ...perSource(({ lines }) => lines));
+    counter(
+      'source_dropped_lines_total',
+      'Lines of it that could not be kept.',
+      ...perSource(({ dropped }) => dropped ?? 0),
+    );
+  }
 
   const { mqtt, cloud } = backends;
   const each = (value: (state: NonNullable<typeof mqtt | typeof cloud>) => number): Sample[] => [

@@ -3,6 +3,7 @@ import type { AgentState } from '../../src/state.ts';
 /** The state of an agent with both backends, each number another one. */
 export const agentState: AgentState = {
   docker: { connected: true, containers: 3 },
+  sources: { syslog: { connected: true, lines: 41, dropped: 42 }, journald: { connected: false, lines: 43 } },
   mqtt: {
     ...{
       connected: false,

@@ -43,6 +43,12 @@ test('every figure of the state is a sample', async () => {
     syncs_total: 31,
     engine_connected: 1,
     containers: 3,
+    'source_connected{source="syslog"}': 1,
+    'source_connected{source="journald"}': 0,
+    'source_lines_total{source="syslog"}': 41,
+    'source_lines_total{source="journald"}': 43,
+    'source_dropped_lines_total{source="syslog"}': 42,
+    'source_dropped_lines_total{source="journald"}': 0,
     'backend_connected{backend="mqtt"}': 0,
     'backend_connected{backend="cloud"}': 1,
     'backend_lag_lines{backend="mqtt"}': 15,
@@ -64,10 +70,10 @@ test('every figure of the state is a sample', async () => {
   });
 });
 
-test('without backends there are no samples of any', async () => {
+test('without backends and sources there are no samples of any', async () => {
   const { mqtt: _mqtt, cloud: _cloud, ...state } = agentState;
-  const names = [...samplesOf(await renderMetrics(state)).keys()];
-  expect(names.filter((name) => name.startsWith('backend_') || name.startsWith('wire_'))).toEqual([]);
+  const names = [...samplesOf(await renderMetrics({ ...state, sources: {} })).keys()];
+  expect(names.filter((name) => /^(backend|wire|source)_/.test(name))).toEqual([]);
 });
 
 test('a running agent answers GET /metrics and tells the same in GET /v1/device', async () => {
