@@ -76,8 +76,8 @@ export class LedgerBook {
     const { store, prepare } = this.#options;
     const persistence = { ...this.#options, closing: this.#closing.signal };
     const read = async () => {
-      await prepare(device);
-      return store.watermark(device, journal);
+      const [watermark] = await Promise.all([store.watermark(device, journal), prepare(device)]);
+      return watermark;
     };
     return persistently(read, persistence, { device, journal });
   }

@@ -13,14 +13,18 @@ import type { SeqRange } from '../store/seq-ranges.ts';
 import { lineOffset } from './encoded-run.ts';
 import { contentOf, type TimeSpan, timesOf } from './line-content.ts';
 import { type Persistence, persistently } from './persistently.ts';
-import { Relations } from './relations.ts';
+import { type Copies, Relations } from './relations.ts';
 
 /** What overlaps need of the store; a LogStore has it. */
 export interface OverlapStore {
   overlaps(device: string, most: number): Promise<ToldOverlaps[]>;
   saveOverlaps(told: { device: string; told: ToldOverlaps; token: string }): Promise<void>;
   timesOf(device: string, parts: readonly JournalPart[]): Promise<TimeSpan | undefined>;
-  received(device: string, journals: readonly string[], timesMs: readonly number[]): Promise<ReceivedLine[]>;
+  received(
+    device: string,
+    journals: readonly string[],
+    timesMs: readonly number[],
+  ): Promise<ReceivedLine[] | undefined>;
   saveRepeats(lines: {
     device: string;
     journal: string;
@@ -176,6 +180,11 @@ export class OverlapBook {
         lines.map((line) => line.timestampMs),
       ),
     );
+    if (!received) {
+      // Clocks that stand still, or a sender that means harm. Stored twice is better than not at all.
+      this.#options.log.warn({ device, journal }, 'too many lines of one moment to look for repetitions');
+      return [];
+    }
     const repeats = repeatsAmong(lines, journal, received, relations);
     if (repeats.length === 0) return [];
     const save = { device, journal, repeats, retentionDays, token: randomUUID() };
@@ -197,6 +206,8 @@ export class OverlapBook {
     known.relations.add(journal, overlaps);
     // Who is whose counterpart has changed. What is being read for the old ones goes into the old map.
     known.stored = new Map();
+    const named = new Set(known.relations.journals());
+    for (const seen of known.seen.keys()) if (!named.has(seen)) known.seen.delete(seen);
   }
 
   #add(device: string): DeviceOverlaps {
@@ -241,15 +252,23 @@ function repeatsAmong(
   received: readonly ReceivedLine[],
   relations: Relations,
 ): Repeat[] {
-  const byKey = Map.groupBy(received, (line) => line.key);
-  return lines.filter(({ seq, key }) => {
-    const copies = byKey.get(key) ?? [];
+  const byKey = new Map<string, Copies>();
+  const copiesOf = (key: string) => {
+    const copies = byKey.get(key) ?? relations.count();
     byKey.set(key, copies);
-    const line = { journal, seq, key, isStored: false };
-    copies.push(line);
-    const stored = copies.filter((copy) => copy.isStored).length;
-    line.isStored = stored < relations.distinct(copies);
-    return !line.isStored;
+    return copies;
+  };
+  for (const line of received) {
+    const copies = copiesOf(line.key);
+    copies.add(line);
+    if (line.isStored) copies.stored++;
+  }
+  return lines.filter(({ seq, key }) => {
+    const copies = copiesOf(key);
+    copies.add({ journal, seq });
+    if (copies.stored >= copies.distinct) return true;
+    copies.stored++;
+    return false;
   });
 }
 

@@ -1,5 +1,5 @@
 import type { Overlap } from '@millrace/wire';
-import type { JournalPart, ReceivedLine } from '../store/repeats.ts';
+import type { JournalPart } from '../store/repeats.ts';
 
 /** Lines of another journal that some lines of this one may be the same as. */
 export interface Counterpart {
@@ -67,16 +67,36 @@ export class Relations {
     return out;
   }
 
-  /** How many different lines these must be, all of which have the same content; they may be more. */
-  distinct(lines: readonly ReceivedLine[]): number {
-    let most = 0;
-    for (const journal of new Set([...this.#named.keys(), ...lines.map((line) => line.journal)])) {
-      const before = new Map((this.#named.get(journal) ?? []).filter(([name]) => name !== journal));
-      const different = lines.filter(
-        (line) => line.journal === journal || line.seq < (before.get(line.journal) ?? 0),
-      );
-      most = Math.max(most, different.length);
+  /** Counts lines that all have the same content. */
+  count(): Copies {
+    return new Copies(this.#named);
+  }
+}
+
+/** Lines of a device that have the same content, in all journals. */
+export class Copies {
+  /** By journal: its lines, and those before the places from which it was read on from others. */
+  readonly #different = new Map<string, number>();
+  readonly #named: ReadonlyMap<string, readonly Overlap[]>;
+  stored = 0;
+  /** How many different lines they must be at least. */
+  distinct = 0;
+
+  constructor(named: ReadonlyMap<string, readonly Overlap[]>) {
+    this.#named = named;
+  }
+
+  add({ journal, seq }: { journal: string; seq: number }): void {
+    this.#more(journal);
+    for (const [other, named] of this.#named) {
+      if (other !== journal && named.some(([name, from]) => name === journal && seq < from))
+        this.#more(other);
     }
-    return most;
+  }
+
+  #more(journal: string): void {
+    const different = (this.#different.get(journal) ?? 0) + 1;
+    this.#different.set(journal, different);
+    this.distinct = Math.max(this.distinct, different);
   }
 }

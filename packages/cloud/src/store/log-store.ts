@@ -159,8 +159,16 @@ export class LogStore implements AsyncDisposable {
     return readTimes(this.engine, device, parts);
   }
 
-  /** What was received of some journals, among the lines of the times given. @throws StoreError */
-  received(device: string, journals: readonly string[], timesMs: readonly number[]): Promise<ReceivedLine[]> {
+  /**
+   * What was received of some journals, among the lines of the times given; `undefined` when that is too much.
+   *
+   * @throws StoreError
+   */
+  received(
+    device: string,
+    journals: readonly string[],
+    timesMs: readonly number[],
+  ): Promise<ReceivedLine[] | undefined> {
     return readReceived(this.engine, device, journals, timesMs);
   }
 

@@ -118,9 +118,12 @@ export async function readTimes(
   return row && row.n > 0 ? { fromMs: row.fromMs, toMs: row.toMs } : undefined;
 }
 
+/** Lines that are looked at together: what bounds the memory that a device whose lines all have one time can take. */
+const maxReceived = 50_000;
+
 /**
- * What was received of some journals, among the lines of the times `timesMs`. Lines of the device program itself
- * are left out: they are in no engine's log and are never read again.
+ * What was received of some journals, among the lines of the times `timesMs`; `undefined` when that is too much.
+ * Lines of the device program itself are left out: they are in no engine's log and are never read again.
  *
  * @throws StoreError
  */
@@ -129,20 +132,22 @@ export async function readReceived(
   device: string,
   journals: readonly string[],
   timesMs: readonly number[],
-): Promise<ReceivedLine[]> {
+): Promise<ReceivedLine[] | undefined> {
   if (journals.length === 0 || timesMs.length === 0) return [];
   const times = [...new Set(timesMs)].sort((a, b) => a - b);
   const where = `device = ${string(device)} AND journal IN ${stringList(journals)}`;
   const list = times.map(integer).join(', ');
   const rows = await engine.query<Omit<ReceivedLine, 'isStored'> & { isStored: number }>(
-    `SELECT journal, seq, ${keySql} AS key, 1 AS isStored FROM millrace.logs
+    `SELECT * FROM (SELECT journal, seq, ${keySql} AS key, 1 AS isStored FROM millrace.logs
      WHERE ${where} AND source_type != 'manager'
        AND ts >= ${dateTime(times[0] as number)} AND ts <= ${dateTime(times.at(-1) as number)}
        AND toUnixTimestamp64Milli(ts) IN (${list})
      UNION ALL
      SELECT DISTINCT journal, seq, key, 0 AS isStored FROM millrace.repeats
-     WHERE ${where} AND ts_ms IN (${list})`,
+     WHERE ${where} AND ts_ms IN (${list}))
+     LIMIT ${maxReceived + 1}`,
   );
+  if (rows.length > maxReceived) return undefined;
   return rows.map((row) => ({ ...row, isStored: row.isStored === 1 }));
 }
 

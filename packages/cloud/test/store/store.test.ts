@@ -295,7 +295,7 @@ describe.each(places)('log store, $name', ({ make }) => {
       ['journal01'],
       contents.map((content) => content?.timestampMs ?? 0),
     );
-    const keys = received.toSorted((a, b) => a.seq - b.seq).map(({ key }) => key);
+    const keys = received?.toSorted((a, b) => a.seq - b.seq).map(({ key }) => key);
     expect(keys).toEqual(contents.map((content) => content && repeatKey(content)));
   });
 
@@ -311,7 +311,7 @@ describe.each(places)('log store, $name', ({ make }) => {
     await store.saveRepeats({ ...save, token: 'repeat-1' });
     await store.saveRepeats({ ...save, token: 'repeat-2' });
     const received = await store.received('dev', ['journal01', 'journal02'], [2, 5]);
-    expect(received.toSorted((a, b) => a.seq - b.seq)).toEqual([
+    expect(received?.toSorted((a, b) => a.seq - b.seq)).toEqual([
       { journal: 'journal01', seq: 2, key, isStored: true },
       { journal: 'journal02', seq: 9, key, isStored: false },
     ]);
