@@ -1,4 +1,5 @@
 import type { LogInput } from '@millrace/wire';
+import { levelOf } from '../classify/level.ts';
 import type { Json, SourcePosition } from '../logging/types.ts';
 import type { LineReader, LogLine } from './lines.ts';
 import {
@@ -92,10 +93,11 @@ export class LogCursor {
     pass.newLines++;
     pass.newBytes += length + entryBytes;
     const part = line.isUnfinished && pass.lines.isTerminal ? length : undefined;
+    const level = levelOf(source, textStart, end);
     const position = this.withBegun(advance(this.position ?? {}, stream, nanos, part), stream, pass);
     this.position = position;
     return this.options.deliver(
-      { ...this.fields, message, timestamp: ms, isStdErr: stream === 'err' },
+      { ...this.fields, message, timestamp: ms, isStdErr: stream === 'err', ...(level && { level }) },
       { key: this.key, value: position as unknown as Json },
     );
   }
