@@ -211,6 +211,7 @@ export const lines: readonly (readonly [Level | null, string])[] = [
   ['info', 'Notice: Skipping acl'],
   ['error', 'ALERT: [pool www] unable to bind'],
   ['warn', '| warn | watch out'],
+  ['info', 'app\t- INFO names and tabs'],
   // Traps
   ['info', 'INFO: retry after error'],
   ['info', 'INFO ERROR is only the second word'],
