@@ -10,6 +10,8 @@ export interface Account {
   lost: number;
   /** Not stored, but in a loss record. */
   counted: number;
+  /** What all loss records add up to: more than `counted` where one speaks of lines that came after all. */
+  recorded: number;
   duplicated: number;
   /** Lines that come, within their container and stream, behind one that was written later. */
   outOfOrder: number;
@@ -18,7 +20,7 @@ export interface Account {
 }
 
 export function emptyAccount(): Account {
-  return { written: 0, stored: 0, lost: 0, counted: 0, duplicated: 0, outOfOrder: 0, wrong: 0 };
+  return { written: 0, stored: 0, lost: 0, counted: 0, recorded: 0, duplicated: 0, outOfOrder: 0, wrong: 0 };
 }
 
 export function add(into: Account, more: Account): void {
@@ -55,7 +57,8 @@ export async function compare(cloud: TestCloud, writtenBy: ReadonlyMap<string, n
     account.stored += copies.size;
   }
   const missing = account.written - account.stored;
-  account.counted = Math.min(missing, await lossesOf(cloud));
+  account.recorded = await lossesOf(cloud);
+  account.counted = Math.min(missing, account.recorded);
   account.lost = missing - account.counted;
   return account;
 }

@@ -1,7 +1,7 @@
 import { open, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { damageJournal, journalEnd } from './damage.ts';
+import { damageJournal } from './damage.ts';
 import type { Weather } from './link.ts';
 import type { Kind, Way } from './options.ts';
 import type { Random } from './random.ts';
@@ -82,7 +82,8 @@ export const faults: Record<Kind, Fault> = {
   },
 
   async disk(site, random) {
-    const forMs = random.whole(2_000, 6_000);
+    const forMs = random.whole(2_000, 9_000);
+    const kills = random.chance(0.5);
     const path = join(site.diskDir, 'filler');
     const { bavail, bsize } = await statfs(site.diskDir);
     const filler = await open(path, 'w');
@@ -96,8 +97,12 @@ export const faults: Record<Kind, Fault> = {
       await filler.close();
     }
     await pause(forMs);
+    // What it has sent meanwhile it knows nothing of afterwards.
+    if (kills) await endAndStart(site, 'agent', 'SIGKILL', 0);
     await unlink(path);
-    return { what: `disk full for ${forMs} ms` };
+    return kills
+      ? { what: `disk full for ${forMs} ms, then kill agent`, victims: ['agent'] }
+      : { what: `disk full for ${forMs} ms` };
   },
 
   async clock(site, random) {
@@ -117,12 +122,16 @@ export const faults: Record<Kind, Fault> = {
     const agent = site.programs.get('agent');
     const signal = random.pick(['SIGKILL', 'SIGTERM'] as const);
     const forMs = random.whole(2_000, 6_000);
-    // What is damaged must not have been sent, or it would be sent again under new numbers.
-    site.uplink.set({ kind: 'cut' });
-    const sentUntil = await journalEnd(site.journalDir);
+    // What is damaged has been sent, or not yet, or has arrived and was never acknowledged.
+    const weather = random.pick<Weather>([
+      { kind: 'open' },
+      { kind: 'cut' },
+      { kind: 'slow', bytesPerS: 4_000 },
+    ]);
+    site.uplink.set(weather);
     await pause(forMs);
     await agent?.end(signal);
-    const what = await damageJournal(site.journalDir, sentUntil, random);
+    const what = `${await damageJournal(site.journalDir, random)}, uplink ${weather.kind}`;
     await agent?.start();
     site.uplink.set({ kind: 'open' });
     return { what, victims: ['agent'] };

@@ -16,9 +16,9 @@ export const kinds = {
   answer: 'the cloud answers 500, 503 or never; what it did not answer it may have stored (http)',
   toolarge: 'the cloud answers 413 (http)',
   engine: 'the Docker engine is restarted, and the containers with it',
-  disk: "the agent's disk is full for some seconds",
+  disk: "the agent's disk is full for some seconds, and at times the agent is killed meanwhile",
   clock: 'the clock of the agent or the cloud jumps, by minutes or days (needs libfaketime)',
-  corrupt: "unsent parts of the agent's journal are damaged or cut off while it is down",
+  corrupt: "parts of the agent's journal, sent or not, are damaged or cut off while it is down",
 } as const;
 export type Kind = keyof typeof kinds;
 const allKinds = Object.keys(kinds) as Kind[];

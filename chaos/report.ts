@@ -8,6 +8,7 @@ export function tableOf({ account, faults, notes }: ChaosResult): string {
     ['stored', account.stored],
     ['lost', account.lost],
     ['lost but counted', account.counted],
+    ['counted in all', account.recorded],
     ['duplicated', account.duplicated],
     ['out of order', account.outOfOrder],
     ['wrong stream or level', account.wrong],
@@ -26,14 +27,14 @@ export function tableOf({ account, faults, notes }: ChaosResult): string {
 
 /** The same for a program, in one line. */
 export function jsonOf({ account, faults }: ChaosResult): string {
-  const { written, stored, lost, counted, duplicated, outOfOrder, wrong } = account;
+  const { written, stored, lost, counted, recorded, duplicated, outOfOrder, wrong } = account;
   const told = inOrder(faults).map(([kind, record]) => {
     const { median, max } = recoveryOf(record);
     const { count, recoveriesMs, victims } = record;
     const recovered = { recovered: recoveriesMs.length, recoveryMedianMs: median, recoveryMaxMs: max };
     return [kind, { count, ...recovered, ...(Object.keys(victims).length > 0 && { victims }) }];
   });
-  const totals = { written, stored, lost, counted, duplicated, outOfOrder, wrong };
+  const totals = { written, stored, lost, counted, recorded, duplicated, outOfOrder, wrong };
   return JSON.stringify({ ...totals, faults: Object.fromEntries(told) });
 }
 

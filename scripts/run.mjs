@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { runChild } from '../packages/millrace/bin/child.mjs';
+import { nodeEnv, nodeFlags } from '../packages/millrace/bin/flags.mjs';
 import { ensureInstalled, fail, root, ScriptError } from './install.mjs';
 import { ensureSystemPackages, systemPath } from './system-packages.mjs';
 
@@ -25,8 +26,9 @@ try {
   const nodePath = await ensureInstalled();
   // Benches and chaos run on the engines and brokers that the tests run on.
   if (name === 'bench' || name === 'chaos') ensureSystemPackages();
-  const env = { ...process.env, PATH: systemPath };
-  process.exitCode = await runChild(nodePath, programs[name](args), { env });
+  const command = name === 'millrace' ? args[0] : undefined;
+  const env = nodeEnv(command, { ...process.env, PATH: systemPath });
+  process.exitCode = await runChild(nodePath, [...nodeFlags(command), ...programs[name](args)], { env });
 } catch (error) {
   fail(error);
 }

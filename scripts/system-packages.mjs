@@ -13,6 +13,9 @@ const needed = {
   iptables: () => isCommand('iptables'),
   mosquitto: () => isCommand('mosquitto'),
   'mosquitto-clients': () => isCommand('mosquitto_sub') && isCommand('mosquitto_pub'),
+  systemd: () => isCommand('journalctl'),
+  // Makes real journal files of any contents.
+  'systemd-journal-remote': () => existsSync('/lib/systemd/systemd-journal-remote'),
   faketime: () => isCommand('faketime'),
   openssl: () => isCommand('openssl'),
   gcc: () => isCommand('gcc'),

@@ -1,6 +1,7 @@
 // Installs what the tests need and runs them. Further arguments go to Vitest: npm test -- packages/wire
 import { join } from 'node:path';
 import { runChild } from '../packages/millrace/bin/child.mjs';
+import { nodeEnv } from '../packages/millrace/bin/flags.mjs';
 import { ensureInstalled, fail, root } from './install.mjs';
 import { ensureSystemPackages, systemPath } from './system-packages.mjs';
 
@@ -12,7 +13,7 @@ try {
   }
   console.error('> vitest (real engines, brokers and stores: this takes some minutes)');
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  const env = { ...process.env, PATH: systemPath };
+  const env = nodeEnv(undefined, { ...process.env, PATH: systemPath });
   process.exitCode = await runChild(nodePath, [vitest, 'run', ...process.argv.slice(2)], { cwd: root, env });
 } catch (error) {
   fail(error);

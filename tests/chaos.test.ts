@@ -27,7 +27,15 @@ test('nothing is lost and nothing is stored twice while programs are killed and 
   expect(chaos.stdout).toMatch(/^seed 20: /);
   const { faults, ...totals } = JSON.parse(chaos.stdout.trim().split('\n').at(-1) ?? '') as Result;
   const { written } = totals;
-  const allStored = { stored: written, lost: 0, counted: 0, duplicated: 0, outOfOrder: 0, wrong: 0 };
+  const allStored = {
+    stored: written,
+    lost: 0,
+    counted: 0,
+    recorded: 0,
+    duplicated: 0,
+    outOfOrder: 0,
+    wrong: 0,
+  };
   expect(totals, said).toEqual({ written, ...allStored });
   expect(written).toBeGreaterThan(1_000);
   expect(Object.keys(faults).filter((kind) => !only.includes(kind))).toEqual([]);

@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { MillraceError, type Settings, type SettingValues } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
-const port = (fallback: number) =>
-  z.coerce
-    .number('must be a port number, 0 to 65535')
-    .int('must be a port number, 0 to 65535')
-    .min(0, 'must be a port number, 0 to 65535')
-    .max(65535, 'must be a port number, 0 to 65535')
-    .default(fallback);
+const portNumber = z.coerce
+  .number('must be a port number, 0 to 65535')
+  .int('must be a port number, 0 to 65535')
+  .min(0, 'must be a port number, 0 to 65535')
+  .max(65535, 'must be a port number, 0 to 65535');
+
+const port = (fallback: number) => portNumber.default(fallback);
 
 const whole = (fallback: number, min: number, max: number) =>
   z.coerce
@@ -31,6 +31,12 @@ const url = (protocols: readonly string[]) =>
       error: `must be a URL that starts with ${protocols.map((name) => `${name}://`).join(' or ')}`,
     })
     .optional();
+
+const list = () =>
+  z
+    .string()
+    .default('')
+    .transform((text) => text.split(',').flatMap((part) => part.trim() || []));
 
 /** Every setting of the agent. The documentation's table and `--help` are made from this. */
 export const agentSettings = {
@@ -77,7 +83,35 @@ export const agentSettings = {
     env: 'HISTORY_MS',
     schema: whole(3_600_000, 0, Number.MAX_SAFE_INTEGER),
     defaultText: '3600000',
-    help: 'How far back the logs of containers older than the agent are read at its first start, in ms.',
+    help: 'How far back the logs of containers older than the agent are read at its first start, in ms. So for the other sources, when they are first read.',
+  },
+  journald: {
+    env: 'JOURNALD',
+    schema: z.enum(['off', 'on', 'auto'], 'must be off, on or auto').default('off'),
+    defaultText: 'off',
+    help: "Whether the system's journal is read (journalctl); auto: where there is one. Lines of containers in it are left to Docker.",
+  },
+  journaldUnits: {
+    env: 'JOURNALD_UNITS',
+    schema: list(),
+    defaultText: 'all',
+    help: 'Only these units or identifiers of the journal, separated by commas: ssh, docker*, kernel.',
+  },
+  journaldDir: {
+    env: 'JOURNALD_DIR',
+    schema: z.string().optional(),
+    help: 'Folder of journal files to read instead of the journal of this machine, e.g. /var/log/journal mounted into a container.',
+  },
+  syslogPort: {
+    env: 'SYSLOG_PORT',
+    schema: portNumber.optional(),
+    help: 'Port on which syslog is received, over UDP and TCP, e.g. 5514; unset: none.',
+  },
+  syslogHost: {
+    env: 'SYSLOG_HOST',
+    schema: z.string().default('127.0.0.1'),
+    defaultText: '127.0.0.1',
+    help: 'Address for SYSLOG_PORT. Syslog knows no login: on another than loopback whoever reaches it can write.',
   },
   mqttBroker: {
     env: 'MQTT_BROKER',

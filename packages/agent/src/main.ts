@@ -16,19 +16,17 @@ import type { CloudLogBackend } from './logging/cloud-backend.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+import { ProcessMeter } from './metrics/process-meter.ts';
+import { createSources } from './sources.ts';
+import type { AgentState } from './state.ts';
+
+export type { AgentState } from './state.ts';
 
 export interface AgentOptions {
   /** Environment variables; see `agentSettings`. Default: those of the process. */
   env?: Record<string, string | undefined>;
   /** Where the agent's own log is shown. It is shipped as well, from level info. */
   log?: Logger;
-}
-
-export interface AgentState {
-  docker: { connected: boolean; containers: number; error?: string };
-  mqtt?: MqttLogBackend['state'];
-  cloud?: CloudLogBackend['state'];
-  journal: ReturnType<Journal['stats']>;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -82,21 +80,26 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
+  const meter = started.use(new ProcessMeter());
+  const sources = createSources({ config, env, taker: local, positions: local, log });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
       containers: monitor.state.containers,
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
+    sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
-    journal: journal.stats(),
+    journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
+    process: meter.read(),
   });
 
   const api = started.use(
     await serveDeviceApi({
       local,
-      describe: () => ({ uuid: identity.uuid, ...state() }),
+      uuid: identity.uuid,
+      state,
       host: config.deviceApiHost,
       ports: [
         { variable: 'DEVICE_API_PORT', port: config.deviceApiPort },
@@ -110,11 +113,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => disconnectAll([mqtt, cloud], log));
   await within(firstContactMs, [
     monitor.start(),
+    ...sources.map((source) => source.start()),
     mqtt?.connect(),
     connectCloud(cloud, backend, stopping.signal),
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
+  for (const source of sources) started.use(source);
   started.defer(() => stopping.abort());
 
   // From here on the parts live until stop().
@@ -163,6 +168,14 @@ function openJournal(config: AgentConfig, log: Logger): Journal {
   } catch (cause) {
     throw new MillraceError('DATA_DIR_UNUSABLE', `${dir}: ${errorText(cause)}`, { cause });
   }
+}
+
+function oldestSeconds(journal: Journal): number {
+  const [oldest] = journal.stored().segments;
+  if (!oldest) return 0;
+  const { clock } = journal;
+  const openedMs = clock.trueMs(oldest.openedMs, oldest.clock) ?? oldest.openedMs;
+  return Math.max(0, Math.round((clock.wallMs - openedMs) / 1000));
 }
 
 async function connectCloud(

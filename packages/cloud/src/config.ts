@@ -1,5 +1,5 @@
 import { readSettings, type Setting, type Settings, type SettingValues } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Where the program listens when nothing else is said. */
 export const defaultPorts = { cloud: 8080, mqtt: 1883, mqttWs: 9001 } as const;

@@ -15,7 +15,7 @@ import { constants } from 'node:os';
  */
 export function runChild(nodePath, args, { env = process.env, cwd } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(nodePath, args, { stdio: 'inherit', env: withThreads(env), cwd });
+    const child = spawn(nodePath, args, { stdio: 'inherit', env, cwd });
     const forward = (signal) => child.kill(signal);
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
     for (const signal of signals) process.on(signal, forward);
@@ -31,12 +31,4 @@ export function runChild(nodePath, args, { env = process.env, cwd } = {}) {
       resolve(code ?? 128 + (constants.signals[signal] ?? 0));
     });
   });
-}
-
-/**
- * The embedded store holds a thread of libuv's pool per running query, and the pool's size is read once, early:
- * so it is set by whoever starts the process.
- */
-function withThreads(env) {
-  return env.UV_THREADPOOL_SIZE ? env : { ...env, UV_THREADPOOL_SIZE: '24' };
 }

@@ -3,24 +3,32 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freshBundle } from './bundle.mjs';
+import { isStartedFor, nodeEnv, nodeFlags } from './flags.mjs';
 
-const major = Number(process.versions.node.split('.')[0]);
-const isReady = major >= 24 && process.env.UV_THREADPOOL_SIZE;
+const command = process.argv[2];
 
-if (isReady) {
-  const { main } = await import('../src/main.ts');
+if (isStartedFor(command)) {
+  const bundle = command === 'agent' ? freshBundle() : undefined;
+  const { main } = await import(bundle ?? '../src/main.ts');
   await main(process.argv);
 } else {
-  const { runChild } = await import('./child.mjs');
-  const nodePath = major >= 24 ? process.execPath : bundledNode();
-  if (nodePath) {
-    process.exitCode = await runChild(nodePath, [fileURLToPath(import.meta.url), ...process.argv.slice(2)]);
-  } else {
+  const isModern = Number(process.versions.node.split('.')[0]) >= 24;
+  const nodePath = isModern ? process.execPath : bundledNode();
+  const args = [...nodeFlags(command), fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const env = nodeEnv(command, process.env);
+  if (!nodePath) {
     console.error(
       `millrace: Node 24 is needed (this is ${process.version}) and the npm package "node" that brings it is not installed. ` +
         'Run "npm ci" in the project, or install Node 24 from https://nodejs.org.',
     );
     process.exitCode = 1;
+  } else if (process.execve && process.platform !== 'win32') {
+    // Takes this process's place: a second Node that only waits would cost a small device 40 MB.
+    process.execve(nodePath, [nodePath, ...args], env);
+  } else {
+    const { runChild } = await import('./child.mjs');
+    process.exitCode = await runChild(nodePath, args, { env });
   }
 }
 

@@ -12,6 +12,10 @@ import { completeMessage, type LogMessage } from './message.ts';
  * A header counts the lines that follow it; line i of them has seq `first + i`. Lines before any header, or
  * beyond its count, have no seq (balena devices send only such lines). Blank lines are heartbeats and count
  * for nothing. Readers ignore unknown keys. Batches follow one another in the same stream.
+ *
+ * A journal that was started because its predecessor was damaged, or could not be written, has
+ * `"overlaps":[["<journal>",from],…]` in each header: its sources may have been read again from where those lines
+ * began, so some of its lines may be the same as some of those.
  */
 export interface BatchHeader {
   /** Random id of the journal that the lines come from. */
@@ -23,7 +27,12 @@ export interface BatchHeader {
   levels: LevelCounts;
   /** When the batch was sealed, in ms since 1970 by the device's clock. */
   sealed: number;
+  /** Lines of other journals of this device that this journal's lines may repeat; see {@link Overlap}. */
+  overlaps?: readonly Overlap[];
 }
+
+/** The lines of another journal from this seq on. At most `limits.maxOverlaps` in a header, the latest journal first. */
+export type Overlap = readonly [journal: string, from: number];
 
 const headerStart = '{"batch":';
 const headerStartBytes = new TextEncoder().encode(headerStart);
@@ -31,8 +40,9 @@ const newline = 10;
 
 /** The header line, newline included. */
 export function encodeHeader(header: BatchHeader): string {
-  const { journal, first, count, levels: counts, sealed } = header;
-  return `${JSON.stringify({ batch: { journal, first, count, levels: counts, sealed } })}\n`;
+  const { journal, first, count, levels: counts, sealed, overlaps } = header;
+  // `undefined` leaves the key out.
+  return `${JSON.stringify({ batch: { journal, first, count, levels: counts, sealed, overlaps } })}\n`;
 }
 
 /** Reads a header line; `undefined` when it is not one (then it is a log line like any other). */
@@ -46,17 +56,38 @@ export function parseHeader(text: string): BatchHeader | undefined {
   }
   if (typeof batch !== 'object' || batch === null) return undefined;
   const { journal, first, count, levels: counts, sealed } = batch;
-  if (typeof journal !== 'string' || !/^[0-9a-z]{8,40}$/.test(journal)) return undefined;
+  if (!isJournal(journal)) return undefined;
   if (!isWhole(first) || first < 1 || !isWhole(count) || !Number.isSafeInteger(first + count))
     return undefined;
   const perLevel = Array.isArray(counts) ? counts : [];
+  const overlaps = parseOverlaps(batch.overlaps);
   return {
     journal,
     first,
     count,
     levels: levels.map((_, i) => (isWhole(perLevel[i]) ? perLevel[i] : 0)) as LevelCounts,
     sealed: isWhole(sealed) ? sealed : 0,
+    ...(overlaps.length > 0 && { overlaps }),
   };
+}
+
+/** What is no overlap is left out: to be told less costs a line stored twice, to refuse the batch would cost more. */
+export function parseOverlaps(value: unknown): Overlap[] {
+  if (!Array.isArray(value)) return [];
+  return value
+    .filter(isOverlap)
+    .slice(0, limits.maxOverlaps)
+    .map(([journal, from]) => [journal, from]);
+}
+
+function isOverlap(value: unknown): value is Overlap {
+  if (!Array.isArray(value)) return false;
+  const [journal, from] = value as unknown[];
+  return isJournal(journal) && isWhole(from) && from > 0;
+}
+
+function isJournal(value: unknown): value is string {
+  return typeof value === 'string' && /^[0-9a-z]{8,40}$/.test(value);
 }
 
 function isWhole(value: unknown): value is number {

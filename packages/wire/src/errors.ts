@@ -30,6 +30,12 @@ export const errorCatalogue = {
     title: 'The Docker engine does not answer',
     action: 'Start Docker, or set DOCKER_HOST. The agent keeps trying.',
   },
+  SOURCE_UNREADABLE: {
+    status: 503,
+    title: 'A log source cannot be read',
+    action:
+      "Check that it exists and that the agent's user may read it (for the journal: group systemd-journal). The agent keeps trying.",
+  },
   BROKER_UNREACHABLE: {
     status: 503,
     title: 'The MQTT broker cannot be reached',

@@ -13,6 +13,10 @@ export const limits = {
   maxBatchBytes: 112 * 1024,
   /** Most lines in one batch. */
   maxBatchLines: 2000,
+  /** Most bytes of a batch's header line. */
+  maxHeaderLineBytes: 1024,
+  /** Most ranges of other journals that a batch's header names. */
+  maxOverlaps: 8,
   /** Most bytes in one MQTT publish. */
   maxPublishBytes: 120 * 1024,
   /** Most slashes in an MQTT topic. */

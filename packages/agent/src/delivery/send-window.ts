@@ -114,7 +114,7 @@ export class SendWindow {
     return overtaken ? performance.now() - oldest.sentAtMs : 0;
   }
 
-  /** For how long nothing has arrived although something is under way, in ms. */
+  /** For how long nothing has arrived, or been taken, although something is under way, in ms. */
   get stalledMs(): number {
     return this.#underWay === 0 ? 0 : performance.now() - this.#progressAtMs;
   }
@@ -153,6 +153,7 @@ export class SendWindow {
 
   /** The next hop has the parcel, even if nobody knows yet whether it arrives: it is off the wire. */
   taken(parcel: Parcel): void {
+    this.#progressAtMs = performance.now();
     if (!parcel.paced) return;
     this.#pace?.taken(parcel.paced);
     parcel.paced = undefined;

@@ -4,12 +4,14 @@ import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import type { Logger } from 'pino';
 import type { LocalLogBackend } from '../logging/local-backend.ts';
 import type { LogQuery } from '../logging/types.ts';
+import { metricsType, renderMetrics } from '../metrics/prometheus.ts';
+import type { AgentState } from '../state.ts';
 import { parseLogsRequest } from './query.ts';
 
 export interface DeviceApiOptions {
   local: LocalLogBackend;
-  /** What `GET /v1/device` answers. */
-  describe: () => Record<string, unknown>;
+  uuid: string;
+  state: () => AgentState;
   host: string;
   /** The same API on each; 0 for any free port. */
   ports: readonly { variable: string; port: number }[];
@@ -70,7 +72,7 @@ async function listen(
 }
 
 function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyInstance {
-  const { local, describe, log } = options;
+  const { local, uuid, state, log } = options;
   const app = Fastify({
     forceCloseConnections: true,
     routerOptions: { querystringParser: parseQuery },
@@ -99,7 +101,8 @@ function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyIns
 
   app.get('/ping', async () => 'OK');
   app.get('/v1/healthy', async () => 'OK');
-  app.get('/v1/device', async () => describe());
+  app.get('/v1/device', async () => ({ uuid, ...state() }));
+  app.get('/metrics', async (_request, reply) => reply.type(metricsType).send(await renderMetrics(state())));
   app.get('/v1/logs', async (request, reply) => {
     const { query, follow } = parseLogsRequest(request.query as Record<string, unknown>);
     if (follow) {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { MillraceError } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const schema = z.object({
   uuid: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),

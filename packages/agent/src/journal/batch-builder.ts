@@ -3,7 +3,7 @@ import type { EncodedLine, Json, PositionSource, SourcePosition } from '../loggi
 import { maxHeaderJsonBytes, noLevels } from './member.ts';
 
 // Room for the batch's header line and for the rest of a member's header JSON.
-const maxLineBytes = limits.maxBatchBytes - 256;
+const maxLineBytes = limits.maxBatchBytes - limits.maxHeaderLineBytes;
 const maxPositionBytes = maxHeaderJsonBytes - 16 * 1024;
 
 /** Lines on their way into one batch, and the source positions after the last of them. */

@@ -148,7 +148,7 @@ export class BatchReader {
       const corrected = this.#source.corrected(next);
       bytes += corrected.lines.length;
       count += next.header.count;
-      if (bytes > limits.maxBatchBytes - 256 || count > limits.maxBatchLines) break;
+      if (bytes > limits.maxBatchBytes - limits.maxHeaderLineBytes || count > limits.maxBatchLines) break;
       group.push(corrected);
     }
     return StoredBatch.merge(group);

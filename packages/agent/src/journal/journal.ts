@@ -3,10 +3,10 @@ import {
   defaultLevel,
   encodeHeader,
   encodeLine,
-  errorText,
   type Level,
   type LogInput,
   levelRank,
+  type Overlap,
 } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
@@ -23,18 +23,22 @@ import type {
 import { BatchBuilder } from './batch-builder.ts';
 import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
+import { withInherited } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
+import { DiskOutage } from './disk-outage.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
 import { newJournalId } from './journal-id.ts';
+import { type LossReason, lossLine } from './loss-line.ts';
 import { encodeContent, encodeMember, type MemberHeader, withoutExtra } from './member.ts';
 import type { JournalOptions, JournalStats, LineListener } from './options.ts';
 import { Positions } from './positions.ts';
-import { RecentBatches } from './recent-batches.ts';
+import { RecentBatches, recentLimits } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { keepMemberBytes, lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
-import { positionMembers, type SegmentState, SegmentWriter } from './segment-writer.ts';
+import { openWriter, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
 import { SyncBudget } from './sync-budget.ts';
+import { WaitingReaders } from './waiting-readers.ts';
 
 export type { JournalOptions, JournalStats, LineListener } from './options.ts';
 
@@ -42,8 +46,6 @@ const errorRank = levelRank('error');
 const minSyncSpacingMs = 25;
 const maxSyncCredits = 1000;
 const busyLinesPerSecond = 50;
-const nothing = Buffer.alloc(0);
-const maxRecentBytes = 4 * 1024 * 1024;
 const cursorSaveMs = 5000;
 const closeTimeoutMs = 2000;
 const clockHoldMs = 60_000;
@@ -58,10 +60,7 @@ const clockHoldMs = 60_000;
  * Nothing is shown to a cursor before it is durable. A line that left the device but was lost from its disk by
  * a power cut would have its seq given to another line, which the cloud would take for a duplicate.
  *
- * When the disk fails for longer than the grace, the journal goes on in memory under a new id, so that lines still
- * reach their readers. What is on disk stays as it was; positions do not move there. Once the disk can be written
- * again, what memory still has goes into a segment of the new id, and the positions behind it. A process that dies
- * in an outage loses what was only in memory: after its restart the sources are read again from the old positions.
+ * What happens when the disk fails is in {@link DiskOutage}.
  *
  * Single writer: one process per folder, which the agent guards with a lock.
  */
@@ -76,14 +75,15 @@ export class Journal implements PositionStore, AsyncDisposable {
   readonly #commits: GroupCommit;
   #journal: string;
   #epoch: number;
+  /** Lines of other journals that those of this one may repeat. */
+  #overlaps: readonly Overlap[];
   readonly #recent: RecentBatches;
   readonly #positions: Positions;
-  /** Epochs that began in an outage. */
-  readonly #outages = new Set<number>();
+  readonly #outage: DiskOutage;
   readonly #cursors: CursorTable;
   readonly #listeners = new Set<LineListener>();
-  readonly #waiters = new Set<() => void>();
   readonly #closing = new AbortController();
+  readonly #readers = new WaitingReaders(this.#closing.signal);
   #cursorsChanged = false;
   #builder: BatchBuilder;
   #nextSeq: number;
@@ -107,36 +107,21 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#journal = found?.current?.journal ?? newJournalId();
     this.created = found?.current?.created ?? this.clock.wallMs;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
+    this.#overlaps = found?.overlaps ?? [];
     this.#nextSeq = found?.current?.nextSeq ?? 1;
     this.#positions = new Positions(found?.positions);
     this.#cursors = new CursorTable(found, { epoch: this.#epoch, journal: this.#journal });
     this.#builder = new BatchBuilder(this.#nextSeq);
-    this.#recent = new RecentBatches(
-      {
-        maxLines: options.recentLines ?? 1000,
-        maxAgeMs: options.recentAgeMs ?? 3_600_000,
-        maxBytes: maxRecentBytes,
-        maxOnlyCopyBytes: options.maxOutageBytes ?? 16 * 1024 * 1024,
-      },
-      linePosition(this.#epoch, this.#nextSeq - 1),
-    );
+    this.#recent = new RecentBatches(recentLimits(options), linePosition(this.#epoch, this.#nextSeq - 1));
     if (options.disk && found) {
-      this.#writer = new SegmentWriter({
-        disk: options.disk,
-        found,
-        maxFileBytes: options.maxFileBytes ?? 5 * 1024 * 1024,
-        maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
-        maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
-        clock: this.clock,
-        log: options.log,
-      });
-      if (found.truncatedBytes > 0 || found.removed.length > 0) {
-        this.#log?.warn(
-          { truncatedBytes: found.truncatedBytes, removed: found.removed },
-          'journal: cut a torn end off; its lines are read again from their sources',
-        );
-      }
+      this.#writer = openWriter({ ...options, disk: options.disk, clock: this.clock }, found);
     }
+    this.#outage = new DiskOutage({
+      writer: this.#writer,
+      recent: this.#recent,
+      positions: this.#positions,
+      log: options.log,
+    });
     const syncIntervalMs = options.syncIntervalMs ?? 1000;
     this.#commits = new GroupCommit({
       writer: this.#writer,
@@ -155,8 +140,8 @@ export class Journal implements PositionStore, AsyncDisposable {
       stateBefore: (nextSeq) => this.#stateBefore(nextSeq),
       committed: (batches) => this.#committed(batches),
       outage: (batches, error) => this.#goOnInMemory(batches, error),
-      retained: () => this.#retained(),
-      resumed: () => this.#backOnDisk(),
+      retained: () => this.#outage.retained(this.#stateBefore(this.#nextSeq)),
+      resumed: () => this.#outage.end(),
       graceMs: options.outageGraceMs ?? 5000,
       retryMs: options.diskRetryMs ?? 1000,
       log: options.log,
@@ -225,7 +210,11 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   /** Forgets a source that is gone for good. */
   forget(key: string): void {
-    const position = { key, value: null };
+    this.move({ key, value: null });
+  }
+
+  /** Saves where a source stands when no line goes with it. */
+  move(position: SourcePosition): void {
     if (this.#builder.isFullFor('', position)) this.#seal();
     this.#builder.move(position);
     this.#commits.schedule(false);
@@ -258,7 +247,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       segments: () => this.#segments(),
       disk: this.#disk,
       positionOf: (journal, seq) => this.#cursors.positionOf(journal, seq),
-      wait: (signal) => this.#wait(signal),
+      wait: (signal) => this.#readers.wait(signal),
       closed: this.#closing.signal,
       acked: () => this.#cursorMoved(),
       lost: (loss) => this.#recordLoss(name, loss),
@@ -333,7 +322,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#closing.abort();
     clearTimeout(this.#cursorTimer);
     this.#unwatchClock();
-    this.#wake();
+    this.#readers.wake();
     await this.#commits.close();
   }
 
@@ -353,7 +342,8 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   #batchHeader(builder: BatchBuilder, sealed: number): StoredBatch['header'] {
     const { first, count, levels } = builder;
-    return { journal: this.#journal, first, count, levels: [...levels], sealed };
+    const header = { journal: this.#journal, first, count, levels: [...levels] as typeof levels, sealed };
+    return this.#overlaps.length > 0 ? { ...header, overlaps: this.#overlaps } : header;
   }
 
   /** Ends the open batch; also without lines when positions or cursors must be saved. */
@@ -371,7 +361,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     const { offset } = this.clock.stamp;
     this.#log?.info({ stepMs: offset - before.offset }, 'the clock was set');
     // Readers may have waited for just that.
-    this.#wake();
+    this.#readers.wake();
   }
 
   #sealUnder(clock: ClockStamp, sealed: number): void {
@@ -385,7 +375,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     clearTimeout(this.#cursorTimer);
     this.#cursorTimer = undefined;
     if (builder.count === 0) {
-      this.#commits.add({ header, encode: () => encodeMember(header, nothing), lineBytes: 0 });
+      this.#commits.add({ header, encode: () => encodeMember(header, builder.lines()), lineBytes: 0 });
     } else this.#sealLines(builder, header, clock);
     if ((header.levels[levelRank('error')] ?? 0) > 0) {
       this.#lastError = linePosition(this.#epoch, lastSeq(header));
@@ -417,7 +407,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     }
     if (this.#commits.inOutage) this.#recent.evictOnlyCopies(performance.now(), this.#confirmed());
     else this.#recent.evict(performance.now());
-    this.#wake();
+    this.#readers.wake();
   }
 
   /** Everything through here has been confirmed to every reader. */
@@ -427,52 +417,19 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   /** The disk failed: what it did not take begins a journal of its own. */
   #goOnInMemory(batches: readonly SealedBatch[], error: unknown): void {
-    void this.#writer?.leaveSegment();
-    this.#epoch++;
-    this.#journal = newJournalId();
-    this.#cursors.add(this.#epoch, this.#journal);
-    this.#outages.add(this.#epoch);
-    let next = 1;
-    this.#recent.renumber((batch) => {
-      const header = { ...batch.header, journal: this.#journal, first: next };
-      next += header.count;
-      return new StoredBatch({ header, clock: batch.clock, epoch: this.#epoch, lines: batch.lines });
-    });
-    for (const { header } of batches) this.#positions.keep(Object.entries(header.positions ?? {}));
-    this.#recent.durable = linePosition(this.#epoch, next - 1);
+    const journal = newJournalId();
+    const epoch = this.#epoch + 1;
+    // Should this process die before the disk can be written, its sources are read again from behind this line.
+    const { seq: lastOnDisk } = splitPosition(this.#recent.durable);
+    this.#overlaps = withInherited([[this.#journal, lastOnDisk + 1]], this.#overlaps);
+    this.#journal = journal;
+    this.#epoch = epoch;
+    this.#cursors.add(epoch, journal);
+    this.#builder.first = this.#outage.begin({ journal, epoch, overlaps: this.#overlaps }, batches, error);
+    this.#nextSeq = this.#builder.first + this.#builder.count;
     // Among them may be an error, which does not wait for the clock to be set.
     this.#lastError = this.#recent.durable;
-    this.#builder.first = next;
-    this.#nextSeq = next + this.#builder.count;
-    this.#wake();
-    this.#log?.error(
-      { error: errorText(error) },
-      'journal: the disk cannot be written; lines are kept in memory only until it can',
-    );
-  }
-
-  /** What is only in memory, as members of a new segment: the lines, and last the positions behind them. */
-  #retained(): { members: Buffer[]; nextSeq: number } {
-    const batches = this.#recent.all().filter((batch) => batch.epoch === this.#epoch);
-    const { created } = this;
-    const positions = positionMembers(this.#stateBefore(this.#nextSeq), this.#positions.unsaved);
-    return {
-      members: [
-        ...batches.map((batch) =>
-          encodeMember({ ...batch.header, created, clock: batch.clock }, batch.lines),
-        ),
-        ...positions.map((header) => encodeMember(header, nothing)),
-      ],
-      nextSeq: batches[0]?.header.first ?? this.#nextSeq,
-    };
-  }
-
-  #backOnDisk(): void {
-    this.#positions.settle();
-    const { durable } = this.#recent;
-    this.#writer?.extend(splitPosition(durable).seq);
-    this.#recent.evict(performance.now());
-    this.#log?.info('journal: the disk can be written again');
+    this.#readers.wake();
   }
 
   #stateBefore(nextSeq: number): SegmentState {
@@ -484,27 +441,11 @@ export class Journal implements PositionStore, AsyncDisposable {
       nextSeq,
       positions: this.#positions.saved,
       cursors: this.#cursors.state(),
+      overlaps: this.#overlaps,
       nowMs: this.clock.wallMs,
       clock: this.clock.stamp,
       clocks: this.clock.state(),
     };
-  }
-
-  #wait(signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        this.#waiters.delete(done);
-        signal?.removeEventListener('abort', done);
-        resolve();
-      };
-      this.#waiters.add(done);
-      signal?.addEventListener('abort', done);
-      if (signal?.aborted || this.#closing.signal.aborted) done();
-    });
-  }
-
-  #wake(): void {
-    for (const waiter of [...this.#waiters]) waiter();
   }
 
   /** Cursors are saved with the next batch; after a while without one, on their own and without a sync. */
@@ -518,22 +459,13 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#cursorTimer.unref();
   }
 
-  #lossReason({ epoch, dropped, refused }: Loss): string {
+  #lossReason({ epoch, dropped, refused }: Loss): LossReason {
     if (refused) return 'refused by the far end';
-    if (this.#outages.has(epoch) && (!dropped || this.#commits.inOutage)) return 'memory full';
+    if (this.#outage.began(epoch) && (!dropped || this.#commits.inOutage)) return 'memory full';
     return dropped ? 'journal full' : 'journal damaged';
   }
 
-  #recordLoss(name: string, loss: Loss): void {
-    const { count, first, last } = loss;
-    const reason = this.#lossReason(loss);
-    const range = first === last ? `seq ${first}` : `seq ${first}–${last}`;
-    this.append({
-      message: `lost ${count} ${count === 1 ? 'line' : 'lines'}, ${range}: ${reason} (on the way to ${name})`,
-      timestamp: this.clock.wallMs,
-      level: 'warn',
-      source: { type: 'manager', name: 'journal' },
-      fields: { lost: count, first, last, reason, backend: name },
-    });
+  #recordLoss(backend: string, loss: Loss): void {
+    this.append(lossLine(loss, { backend, reason: this.#lossReason(loss), timestamp: this.clock.wallMs }));
   }
 }

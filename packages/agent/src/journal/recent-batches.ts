@@ -1,5 +1,6 @@
 import { type Level, type LevelCounts, levelRank } from '@millrace/wire';
 import { noLevels } from './member.ts';
+import type { JournalOptions } from './options.ts';
 import type { StoredBatch } from './stored-batch.ts';
 
 export interface RecentLimits {
@@ -8,6 +9,16 @@ export interface RecentLimits {
   maxAgeMs: number;
   /** Most bytes of lines that are nowhere else and not confirmed by every reader. */
   maxOnlyCopyBytes: number;
+}
+
+/** The limits that the journal's options name. */
+export function recentLimits(options: JournalOptions): RecentLimits {
+  return {
+    maxLines: options.recentLines ?? 1000,
+    maxAgeMs: options.recentAgeMs ?? 3_600_000,
+    maxBytes: 4 * 1024 * 1024,
+    maxOnlyCopyBytes: options.maxOutageBytes ?? 16 * 1024 * 1024,
+  };
 }
 
 /** Shed in this order, before lines go by age alone. */

@@ -1,5 +1,7 @@
+import type { Overlap } from '@millrace/wire';
 import { ClockHistory } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
+import { examine, type WalkedSegment } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
 import { type FoundMember, memberAt, memberContent, walkMembers } from './member.ts';
 import { lastSeq, linePosition, type Segment } from './segment.ts';
@@ -9,6 +11,8 @@ export interface Recovered {
   segments: Segment[];
   /** The journal to go on with, or `undefined` when a new one must be started. */
   current: { journal: string; created: number; epoch: number; nextSeq: number } | undefined;
+  /** What the lines of the journal to go on with, or of the new one, may repeat. */
+  overlaps: Overlap[];
   /** Epoch number for a journal that is started now. */
   nextEpoch: number;
   nextSegmentNumber: number;
@@ -19,6 +23,8 @@ export interface Recovered {
   clocks: ClockHistory;
   /** Bytes of a torn or damaged tail that were cut off. */
   truncatedBytes: number;
+  /** Something else that positions are read from is damaged. */
+  isDamaged: boolean;
   /** Files that held nothing readable and were removed. */
   removed: string[];
 }
@@ -42,21 +48,24 @@ export function segmentName(number: number): string {
 /**
  * Reads the state of a journal back. Of all but the newest segment only the first header is read. The newest is
  * walked and checked whole: a tail that is torn or damaged was never confirmed as durable, so nothing of it was
- * sent, and the sources read those lines again: it is cut off. Damage further in is left for readers to count.
+ * sent, and the sources read those lines again: it is cut off. Damage further in is left for readers to count, but
+ * it has taken positions with it, so sources read again what they may have read before.
  *
- * After a cut the caller must start a new journal id: should the cut bytes have been durable after all (a card
- * that lies about syncing), their seqs must not be given to other lines.
+ * In either case the caller must start a new journal id, which names what it may repeat: should the cut bytes have
+ * been durable after all (a card that lies about syncing), their seqs must not be given to other lines.
  */
 export function recover(disk: JournalDisk): Recovered {
   const found: Recovered = {
     segments: [],
     current: undefined,
+    overlaps: [],
     nextEpoch: 0,
     nextSegmentNumber: 1,
     positions: new Map(),
     cursors: new Map(),
     clocks: new ClockHistory(),
     truncatedBytes: 0,
+    isDamaged: false,
     removed: [],
   };
   const names = segmentNames(disk);
@@ -71,14 +80,12 @@ export function recover(disk: JournalDisk): Recovered {
 interface Tail {
   /** Members of the newest readable segment, preceded by older segments' when its snapshot is incomplete. */
   members: FoundMember[];
-  cut: boolean;
 }
 
 /** Walks segments from the newest back until one holds a whole snapshot. Cuts the newest one's tail. */
 function readTail(disk: JournalDisk, names: string[], found: Recovered): Tail {
-  let members: FoundMember[] = [];
+  const segments: WalkedSegment[] = [];
   let newestName: string | undefined;
-  let cut = false;
   for (const name of [...names].reverse()) {
     const bytes = disk.readAll(name);
     let walked = walkMembers(bytes).members;
@@ -88,22 +95,31 @@ function readTail(disk: JournalDisk, names: string[], found: Recovered): Tail {
       }
       const last = walked.at(-1);
       const end = last ? last.offset + last.bytes.length : 0;
-      if (end < bytes.length) {
-        cut = true;
-        found.truncatedBytes += bytes.length - end;
-      }
+      found.truncatedBytes += bytes.length - end;
       if (end === 0) {
         attempt(() => disk.remove(name));
         found.removed.push(name);
+        segments.unshift({ bytes, members: [] });
         continue;
       }
       if (end < bytes.length) attempt(() => disk.truncate(name, end));
       newestName = name;
     }
-    members = [...walked, ...members];
-    if (walked.some((member) => member.header.snapshot === 'last')) break;
+    segments.unshift({ bytes, members: walked });
+    if (hasWholeSnapshot(walked)) break;
   }
-  return { members, cut };
+  Object.assign(found, examine(segments));
+  return { members: segments.flatMap((segment) => segment.members) };
+}
+
+function hasWholeSnapshot(members: readonly FoundMember[]): boolean {
+  let end = 0;
+  for (const { header, offset, bytes } of members) {
+    if (offset > end || !header.snapshot) return false;
+    if (header.snapshot === 'last') return true;
+    end = offset + bytes.length;
+  }
+  return false;
 }
 
 /** On a read-only disk a bad tail stays; it is passed over again the next time. */
@@ -126,15 +142,18 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
     const first = walkMembers(head).members[0] ?? firstHeader(head);
     // Without one readable header its lines cannot be placed; readers see the gap in the seqs.
     if (!first) continue;
+    const number = Number(namePattern.exec(name)?.[1]);
+    // A journal's first segment begins with its first line, also when that cannot be read any more.
+    const opens = first.header.journal !== journal && (journal !== undefined || number === 1);
     if (first.header.journal !== journal) epoch++;
     journal = first.header.journal;
     found.segments.push({
       name,
-      number: Number(namePattern.exec(name)?.[1]),
+      number,
       bytes: disk.size(name),
       epoch,
       journal,
-      first: linePosition(epoch, first.header.first),
+      first: linePosition(epoch, opens && first.offset > 0 ? 1 : first.header.first),
       last: 0,
       openedMs: first.header.sealed,
       clock: first.header.clock,
@@ -151,7 +170,7 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
   found.nextEpoch = epoch + 1;
   const newest = found.segments.at(-1);
   const last = tail.members.at(-1);
-  if (newest && last && !tail.cut) {
+  if (newest && last && !found.isDamaged) {
     const { journal: id, created } = last.header;
     found.current = { journal: id, created, epoch: newest.epoch, nextSeq: lastSeq(last.header) + 1 };
   }

@@ -1,9 +1,11 @@
+import type { Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
 import type { AppendFile, JournalDisk } from './disk.ts';
 import { encodeMember, type MemberHeader, maxHeaderJsonBytes, noLevels } from './member.ts';
+import type { JournalOptions } from './options.ts';
 import { type Recovered, segmentName } from './recovery.ts';
 import { linePosition, type Segment } from './segment.ts';
 
@@ -26,6 +28,7 @@ export interface SegmentState {
   nextSeq: number;
   positions: ReadonlyMap<string, Json>;
   cursors: Record<string, [string, number]>;
+  overlaps: readonly Overlap[];
   /** The present time, by the clock that is named. */
   nowMs: number;
   clock: ClockStamp;
@@ -153,6 +156,29 @@ export class SegmentWriter {
   }
 }
 
+/** The writer of a folder that was recovered, by the journal's options. */
+export function openWriter(
+  options: JournalOptions & { disk: JournalDisk; clock: DeviceClock },
+  found: Recovered,
+): SegmentWriter {
+  const { disk, clock, log } = options;
+  if (found.isDamaged) {
+    log?.warn(
+      { truncatedBytes: found.truncatedBytes, removed: found.removed },
+      'journal: torn or damaged; the lines behind its last good positions are read again from their sources',
+    );
+  }
+  return new SegmentWriter({
+    disk,
+    found,
+    maxFileBytes: options.maxFileBytes ?? 5 * 1024 * 1024,
+    maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
+    maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
+    clock,
+    log,
+  });
+}
+
 /** All positions and cursors, in as many members as their size needs. */
 function snapshotMembers(state: SegmentState): Buffer[] {
   const members = positionMembers(state, state.positions);
@@ -165,7 +191,7 @@ function snapshotMembers(state: SegmentState): Buffer[] {
 
 /** Headers without lines that hold these positions, in as many as their size needs; at least one. */
 export function positionMembers(
-  { journal, created, nextSeq, nowMs, clock }: SegmentState,
+  { journal, created, nextSeq, nowMs, clock, overlaps }: SegmentState,
   positions: ReadonlyMap<string, Json>,
 ): MemberHeader[] {
   const groups: Record<string, Json>[] = [{}];
@@ -185,6 +211,7 @@ export function positionMembers(
     count: 0,
     levels: noLevels(),
     sealed: nowMs,
+    ...(overlaps.length > 0 && { overlaps }),
     created,
     clock,
     positions: group,

@@ -25,8 +25,8 @@ export class StoredBatch extends EncodedBatch {
   readonly last: number;
 
   constructor({ header, clock, epoch, lines, member }: StoredBatchOptions) {
-    const { journal, first, count, levels, sealed } = header;
-    super({ header: { journal, first, count, levels, sealed }, lines, member });
+    const { journal, first, count, levels, sealed, overlaps } = header;
+    super({ header: { journal, first, count, levels, sealed, overlaps }, lines, member });
     this.epoch = epoch;
     this.clock = clock;
     this.first = linePosition(epoch, first);

@@ -65,6 +65,8 @@ export interface LogBackend {
   log(message: LogInput, position?: SourcePosition): void | Promise<void>;
   /** Set by a backend that takes lines encoded, too. */
   readonly encoded?: EncodedLog;
+  /** A source has moved on without a line, past what nobody wants; a backend that saves positions keeps it. */
+  move?(position: SourcePosition): void;
   /** The source with this position key is gone for good: a backend that saves positions can drop its own. */
   forget?(key: string): void;
   /** Starts what the backend needs. Optional, since a local one needs nothing. */

@@ -4,6 +4,7 @@ import { until } from '../../../../tests/support/wait.ts';
 import { type DeviceApi, serveDeviceApi } from '../../src/device-api/server.ts';
 import { LocalLogBackend } from '../../src/logging/local-backend.ts';
 import type { LogMessage } from '../../src/logging/types.ts';
+import { agentState } from '../metrics/agent-state.ts';
 
 const log = pino({ level: 'silent' });
 let open: AsyncDisposable[] = [];
@@ -21,7 +22,7 @@ async function start(): Promise<{ local: LocalLogBackend; api: DeviceApi; url: s
   ];
   const api = await serveDeviceApi({
     local,
-    describe: () => ({ uuid: 'u1' }),
+    ...{ uuid: 'u1', state: () => agentState },
     host: '127.0.0.1',
     ports,
     log,
@@ -142,13 +143,13 @@ test('unknown addresses are problems too; ping, health and device answer', async
   expect(await missing.json()).toMatchObject({ code: 'NOT_FOUND' });
   expect(await (await fetch(`${url}/ping`)).text()).toBe('OK');
   expect(await (await fetch(`${url}/v1/healthy`)).text()).toBe('OK');
-  expect(await (await fetch(`${url}/v1/device`)).json()).toEqual({ uuid: 'u1' });
+  expect(await (await fetch(`${url}/v1/device`)).json()).toEqual({ uuid: 'u1', ...agentState });
 });
 
 test('a taken port is an error that names the variable', async () => {
   const { local, api } = await start();
   const ports = [{ variable: 'API_PORT', port: api.ports[0] as number }];
   await expect(
-    serveDeviceApi({ local, describe: () => ({}), host: '127.0.0.1', ports, log }),
+    serveDeviceApi({ local, ...{ uuid: 'u1', state: () => agentState }, host: '127.0.0.1', ports, log }),
   ).rejects.toThrow(`PORT_TAKEN: API_PORT ${api.ports[0]} is taken`);
 });

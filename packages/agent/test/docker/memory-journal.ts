@@ -19,6 +19,10 @@ export class MemoryJournal implements LogBackend, PositionStore {
     return this.gate;
   }
 
+  move({ key, value }: SourcePosition): void {
+    this.saved.set(key, JSON.stringify(value));
+  }
+
   forget(key: string): void {
     this.saved.delete(key);
     this.forgotten.push(key);

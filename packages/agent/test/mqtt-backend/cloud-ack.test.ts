@@ -87,6 +87,23 @@ test('without an acknowledgement batches are sent again, on the same connection 
   expect(new Set(cloud.seqs)).toEqual(new Set([1]));
 });
 
+test('what a broker took before the cloud listened is sent again soon, one message at a time', async () => {
+  await using broker = await startMosquitto();
+  const { log, messages } = captureLog();
+  // The time after which silence is suspicious is the default of 30 s.
+  await using backend = new MqttLogBackend({ ...options, brokerUrl: broker.url, log });
+  await backend.connect();
+  backend.log({ message: 'line 0' });
+  await until(() => backend.state.acked === 1);
+  for (let i = 1; i < 100; i++) backend.log({ message: `line ${i}` });
+  await until(() => backend.state.published === 2);
+  await using cloud = await startReader(broker.url);
+  await until(() => backend.state.lag === 0);
+  expect(backend.state.published).toBeLessThan(6);
+  expect(new Set(cloud.seqs)).toEqual(new Set(Array.from({ length: 100 }, (_, i) => i + 1)));
+  expect(messages(40)).toEqual([]);
+});
+
 test('a broken connection repeats only what is not acknowledged', async () => {
   await using broker = await startMosquitto();
   await using proxy = await startTcpProxy({ port: broker.port });

@@ -1,10 +1,10 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
-import { type DeviceView, deviceSchema, problemSchema } from './schemas.ts';
+import { type DeviceView, deviceSchema, gapSchema, problemSchema } from './schemas.ts';
 
 export interface DeviceRoutesOptions {
   records: Records;
@@ -13,7 +13,13 @@ export interface DeviceRoutesOptions {
   skews: ClockSkews;
 }
 
-/** `GET /devices`: who has registered or sent lines, and what is known of each. */
+/** Most gaps in one answer. */
+const maxGaps = 1000;
+
+/**
+ * `GET /devices`: who has registered or sent lines, and what is known of each; `GET /devices/{uuid}/gaps`: which
+ * lines of one are missing.
+ */
 export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
   app,
   { records, store, presence, skews },
@@ -57,6 +63,19 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
       }
       return { devices };
     },
+  );
+  app.get(
+    '/devices/:uuid/gaps',
+    {
+      schema: {
+        summary: "List what is missing of a device's lines",
+        tags: ['devices'],
+        params: z.strictObject({ uuid: z.string().max(256, 'must have at most 256 characters') }),
+        querystring: z.strictObject({}),
+        response: { 200: z.object({ gaps: z.array(gapSchema) }), '4xx': problemSchema },
+      },
+    },
+    async (request) => ({ gaps: await store.gaps(request.params.uuid, maxGaps) }),
   );
 };
 

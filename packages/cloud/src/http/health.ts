@@ -1,7 +1,7 @@
 import { errorText } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export interface HealthRouteOptions {
   /** Each throws, or takes too long, when its part does not work. */

@@ -1,5 +1,5 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { LogStore } from '../store/index.ts';
 import { searchQuery } from './parameters.ts';
 import { lineSchema, problemSchema } from './schemas.ts';

@@ -1,5 +1,5 @@
 import { type Level, levels, parseLevelFilter, parseTime, timeForms } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const once = (what: string) => z.string(`must be given once, as ${what}`);
 

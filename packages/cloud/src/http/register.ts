@@ -1,6 +1,6 @@
 import { MillraceError } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
 import { bearerToken } from './bearer.ts';
 import { problemSchema } from './schemas.ts';

@@ -1,5 +1,5 @@
 import { type ErrorCode, errorCatalogue, levels } from '@millrace/wire';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** A line as the API shows it. */
 export const lineSchema = z.object({
@@ -51,6 +51,18 @@ export const deviceSchema = z.object({
     .number()
     .describe(
       'Lines between its oldest and its newest that are not here: on their way, or shed by the device.',
+    ),
+});
+
+export const gapSchema = z.object({
+  journal: z.string(),
+  from: z.number().describe('Seq of the first line that is missing.'),
+  to: z.number().describe('Seq of the last.'),
+  lines: z.number(),
+  since: z
+    .number()
+    .describe(
+      'When the line right behind them came, in ms since 1970: since then, at the latest, they are known to be missing.',
     ),
 });
 

@@ -1,4 +1,4 @@
-import { type BatchPart, forEachLine, limits, parseLineId } from '@millrace/wire';
+import { type BatchPart, forEachLine, limits, type Overlap, parseLineId } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { RowRun } from '../store/row-format.ts';
 import type { Coalescer } from './coalescer.ts';
@@ -6,6 +6,7 @@ import { lineOffset } from './encoded-run.ts';
 import { type Flight, later } from './flight.ts';
 import type { Ledger } from './ledger.ts';
 import type { LedgerBook } from './ledger-book.ts';
+import type { OverlapBook } from './overlaps.ts';
 import {
   areStorable,
   oversizedLine,
@@ -36,6 +37,8 @@ export interface LineCounters {
   bytes: number;
   /** Lines that were known already. */
   duplicates: number;
+  /** Lines that came again under another journal id. */
+  repeated: number;
   /** Times that a sender jumped ahead, and the seqs it skipped. */
   gaps: number;
   gapLines: number;
@@ -50,6 +53,7 @@ export interface LineCounters {
 export interface AdmissionOptions {
   coalescer: Coalescer;
   ledgers: LedgerBook;
+  overlaps: OverlapBook;
   log: Logger;
   /** Journal of lines that come without one. */
   ownJournal: string;
@@ -96,7 +100,7 @@ export class Admission {
       });
       return this.#admitLoose(device, loose);
     }
-    const { journal, sealed } = part.header;
+    const { journal, sealed, overlaps } = part.header;
     if (part.last) this.#options.onBatch?.(device, sealed, now);
     const lines = part.oversized
       ? Buffer.from(`${oversizedLine(bytes, now)}\n`)
@@ -104,10 +108,7 @@ export class Admission {
         ? bytes
         : this.#mended(bytes, now);
     const run: RowRun = { device, journal, firstSeq: part.firstSeq, count: part.count, lines };
-    return this.#options.ledgers.with(device, journal, (ledger) => {
-      const after = this.#admitRun(run, ledger);
-      return { after, handed: [{ ledger, first: run.firstSeq, last: run.firstSeq + run.count - 1 }] };
-    });
+    return this.#admitNumbered(run, overlaps);
   }
 
   /** Takes values that were parsed already. */
@@ -173,11 +174,9 @@ export class Admission {
       else {
         const { journal, seq } = identity;
         const run = { device, journal, firstSeq: seq, count: some.length, lines: joined(texts) };
-        const result = this.#options.ledgers.with(device, journal, (ledger) => {
-          handed.push({ ledger, first: seq, last: seq + some.length - 1 });
-          return { after: this.#admitRun(run, ledger) };
-        });
-        after = later(after, (result instanceof Promise ? await result : result).after);
+        const admitted = await this.#admitNumbered(run);
+        handed.push(...admitted.handed);
+        after = later(after, admitted.after);
       }
       start = end;
     }
@@ -190,6 +189,44 @@ export class Admission {
     const journal = this.#options.ownJournal;
     const flight = this.#put({ device, journal, firstSeq, count: texts.length, lines: joined(texts) });
     return { after: flight, handed: [] };
+  }
+
+  /** @param told lines of other journals that lines of this one may repeat */
+  #admitNumbered(run: RowRun, told: readonly Overlap[] = []): Admitted | Promise<Admitted> {
+    const { ledgers, overlaps } = this.#options;
+    return ledgers.with<Admitted>(run.device, run.journal, (ledger) =>
+      overlaps.mayRepeat(run, told) ? this.#admitOverlapping(run, told) : this.#admitAll(run, ledger),
+    );
+  }
+
+  /** The same without the lines that are stored under another journal id. */
+  #admitOverlapping(run: RowRun, told: readonly Overlap[]): Promise<Admitted> {
+    const { ledgers, overlaps, counters } = this.#options;
+    const { device, journal, firstSeq, count } = run;
+    return overlaps.exclusively(device, async () => {
+      await overlaps.learn(device, journal, told);
+      const unknown = await ledgers.with(
+        device,
+        journal,
+        (ledger) => ledger.admit(firstSeq, firstSeq + count - 1).fresh,
+      );
+      const repeated = await overlaps.repeated(run, unknown);
+      return ledgers.with(device, journal, (ledger) => {
+        for (const range of repeated) {
+          ledger.absorb(range);
+          const lines = range.to - range.from + 1;
+          counters.repeated += lines;
+          // They are no duplicates of this journal's lines, as which they are counted next.
+          counters.duplicates -= lines;
+        }
+        return this.#admitAll(run, ledger);
+      });
+    });
+  }
+
+  #admitAll(run: RowRun, ledger: Ledger): Admitted {
+    const after = this.#admitRun(run, ledger);
+    return { after, handed: [{ ledger, first: run.firstSeq, last: run.firstSeq + run.count - 1 }] };
   }
 
   #admitRun(run: RowRun, ledger: Ledger): Flight | undefined {

@@ -96,6 +96,11 @@ export class Coalescer {
     });
   }
 
+  /** Resolves when everything that was added by now is committed. Rejects when it never will be. */
+  async settled(): Promise<void> {
+    await (this.#current ?? this.#queue.at(-1))?.done;
+  }
+
   /** Commits what is held; gives up after `timeoutMs`, which rejects the flights left. */
   async close(timeoutMs: number): Promise<void> {
     this.#seal();

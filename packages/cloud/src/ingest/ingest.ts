@@ -9,11 +9,12 @@ import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
 import { Gate } from './gate.ts';
 import { type Ack, type HeldBytes, InboundStream } from './inbound-stream.ts';
 import { LedgerBook } from './ledger-book.ts';
+import { OverlapBook, type OverlapStore } from './overlaps.ts';
 import { admitPayload, Collected, type PayloadRejection } from './payload.ts';
 import type { TailListener } from './tail.ts';
 
 /** What ingest needs of the store; a LogStore has it. */
-export interface IngestStore extends FlightStore {
+export interface IngestStore extends FlightStore, OverlapStore {
   watermark(device: string, journal: string): Promise<Watermark>;
 }
 
@@ -31,7 +32,7 @@ export interface IngestLimits {
   maxPayloadBytes: number;
   /** Most bytes that a compressed message may grow to. Default 16 MiB. */
   maxInflatedBytes: number;
-  /** Journals whose state is kept in memory. Default 20 000. */
+  /** Journals whose state is kept in memory, and devices whose journals overlap. Default 20 000. */
   maxLedgers: number;
   /** Pause after a failure of the store, doubled each time. Default 100 ms to 5 s. */
   retryMinMs: number;
@@ -95,6 +96,7 @@ export class Ingest implements AsyncDisposable {
   readonly #log: Logger;
   readonly #coalescer: Coalescer;
   readonly #ledgers: LedgerBook;
+  readonly #overlaps: OverlapBook;
   readonly #admission: Admission;
   readonly #listeners = new Set<TailListener>();
   readonly #streams = new Set<InboundStream>();
@@ -109,6 +111,7 @@ export class Ingest implements AsyncDisposable {
     lines: 0,
     bytes: 0,
     duplicates: 0,
+    repeated: 0,
     gaps: 0,
     gapLines: 0,
     rewritten: 0,
@@ -128,10 +131,24 @@ export class Ingest implements AsyncDisposable {
     this.#log = log;
     this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
     this.#coalescer = new Coalescer({ ...this.#limits, store, log, retentionDays });
-    this.#ledgers = new LedgerBook({ ...this.#limits, store, log });
+    this.#overlaps = new OverlapBook({
+      ...this.#limits,
+      store,
+      log,
+      retentionDays,
+      maxDevices: this.#limits.maxLedgers,
+      settled: () => this.#coalescer.settled(),
+    });
+    this.#ledgers = new LedgerBook({
+      ...this.#limits,
+      store,
+      log,
+      prepare: (device) => this.#overlaps.load(device),
+    });
     this.#admission = new Admission({
       coalescer: this.#coalescer,
       ledgers: this.#ledgers,
+      overlaps: this.#overlaps,
       log,
       ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
         .toString(36)
@@ -257,7 +274,10 @@ export class Ingest implements AsyncDisposable {
 
   /** Commits what was admitted, for at most `closeTimeoutMs`. What is not committed by then was not acknowledged. */
   close(): Promise<void> {
-    this.#closing ??= this.#coalescer.close(this.#limits.closeTimeoutMs).then(() => this.#ledgers.close());
+    this.#closing ??= this.#coalescer.close(this.#limits.closeTimeoutMs).then(() => {
+      this.#overlaps.close();
+      this.#ledgers.close();
+    });
     return this.#closing;
   }
 

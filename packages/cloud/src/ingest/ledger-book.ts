@@ -1,12 +1,12 @@
-import { setTimeout as pause } from 'node:timers/promises';
-import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
-import { StoreError } from '../store/engine.ts';
 import type { Watermark } from '../store/marks.ts';
 import { Ledger } from './ledger.ts';
+import { persistently } from './persistently.ts';
 
 export interface LedgerBookOptions {
   store: { watermark(device: string, journal: string): Promise<Watermark> };
+  /** Reads what else must be known of a device before its lines are admitted. */
+  prepare: (device: string) => Promise<void>;
   log: Logger;
   /** Ledgers kept; those used longest ago are forgotten first, and read from the store again when needed. */
   maxLedgers: number;
@@ -34,7 +34,7 @@ export class LedgerBook {
    * Calls `use` with the ledger: at once when it is at hand, else as soon as the store answered, however long that
    * takes. `use` must not keep it for later decisions, since another may be read from the store by then.
    */
-  with<T>(device: string, journal: string, use: (ledger: Ledger) => T): T | Promise<T> {
+  with<T>(device: string, journal: string, use: (ledger: Ledger) => T | Promise<T>): T | Promise<T> {
     // A journal's id holds no space.
     const key = `${journal} ${device}`;
     const known = this.#ledgers.get(key);
@@ -72,18 +72,14 @@ export class LedgerBook {
     }
   }
 
-  async #read(device: string, journal: string): Promise<Watermark> {
-    const { store, log, retryMinMs, retryMaxMs } = this.#options;
-    for (let attempt = 0; ; attempt++) {
-      if (this.#closing.signal.aborted) throw new StoreError('ingest is closed');
-      try {
-        return await store.watermark(device, journal);
-      } catch (error) {
-        log.warn({ device, journal, attempt, reason: errorText(error) }, 'log store: does not answer');
-        const ms = Math.min(retryMinMs * 2 ** Math.min(attempt, 20), retryMaxMs);
-        await pause(ms, undefined, { signal: this.#closing.signal }).catch(() => undefined);
-      }
-    }
+  #read(device: string, journal: string): Promise<Watermark> {
+    const { store, prepare } = this.#options;
+    const persistence = { ...this.#options, closing: this.#closing.signal };
+    const read = async () => {
+      await prepare(device);
+      return store.watermark(device, journal);
+    };
+    return persistently(read, persistence, { device, journal });
   }
 
   close(): void {

@@ -20,6 +20,7 @@ export interface Admittance {
  * What is known of one journal of one device. Every seq is in one of three states:
  *
  *   unknown ── admit, attach ──► pending ── its flight commits ──► stored
+ *      └────── absorb: its line is stored under another journal's seq ──┘
  *
  * A seq leaves `unknown` in the same tick in which its line is put into a flight, so of two copies of a line, in
  * whatever order and over whatever connections they come, one is admitted. A flight that fails is retried with the
@@ -92,6 +93,12 @@ export class Ledger {
       this.#pending.push({ from, to, flight });
     }
     return this.#known.size > maxRanges ? this.#known.closeLowestGap() : undefined;
+  }
+
+  /** These lines are stored under another journal's seqs, and the store says so (see overlaps.ts). */
+  absorb({ from, to }: SeqRange): void {
+    this.#known.add(from, to);
+    if (this.#known.size > maxRanges) this.#known.closeLowestGap();
   }
 
   /** Notes that a message with these lines came. `redelivered`: the broker says that it repeats itself. */

@@ -1,5 +1,5 @@
 import { constants, createGunzip } from 'node:zlib';
-import { BatchDecoder, errorText, MillraceError, parseHeader } from '@millrace/wire';
+import { BatchDecoder, errorText, limits, MillraceError, parseHeader } from '@millrace/wire';
 import { type Admission, type Admitted, type HandedOver, sliceBytes } from './admission.ts';
 import type { Coalescer } from './coalescer.ts';
 import { type Flight, later } from './flight.ts';
@@ -58,7 +58,7 @@ export class Collected implements Admitted {
 }
 
 async function admitPlain(payload: Buffer, context: PayloadContext, collected: Collected): Promise<void> {
-  const firstLine = payload.subarray(0, 400).toString().split('\n', 1)[0] ?? '';
+  const firstLine = payload.subarray(0, limits.maxHeaderLineBytes).toString().split('\n', 1)[0] ?? '';
   if (parseHeader(firstLine)) {
     await admitChunks([payload], context, collected);
     return;

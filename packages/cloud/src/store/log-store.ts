@@ -2,8 +2,20 @@ import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import { type LogEngine, StoreError } from './engine.ts';
+import { type Gap, readGaps } from './gaps.ts';
 import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import {
+  type JournalPart,
+  type ReceivedLine,
+  type Repeat,
+  readOverlaps,
+  readReceived,
+  readTimes,
+  saveOverlaps,
+  saveRepeats,
+  type ToldOverlaps,
+} from './repeats.ts';
 import { rowSettings } from './row-format.ts';
 import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
@@ -30,7 +42,7 @@ export interface DeviceStats {
   lines: number;
   /** Bytes of messages and fields, uncompressed. */
   bytes: number;
-  /** Seqs between the lowest and the highest of each journal that are not stored. */
+  /** Seqs between the lowest and the highest of each journal that were not received. */
   missing: number;
   /** Arrival of the oldest line still stored, ms since 1970. */
   firstSeen: number;
@@ -71,12 +83,20 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
-export const deviceStatsSql = `SELECT device, sum(n) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
+export const deviceStatsSql = `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
 FROM (
-  SELECT device, journal, count() AS n, min(seq) AS low, max(seq) AS high, sum(length(message) + length(fields)) AS size,
-    min(received) AS firstReceived, max(received) AS lastReceived
-  FROM millrace.logs GROUP BY device, journal)
+  SELECT device, journal, sum(stored) AS stored, sum(n) AS n, min(low) AS low, max(high) AS high, sum(size) AS size,
+    min(firstReceived) AS firstReceived, max(lastReceived) AS lastReceived
+  FROM (
+    SELECT device, journal, count() AS stored, count() AS n, min(seq) AS low, max(seq) AS high,
+      sum(length(message) + length(fields)) AS size, min(received) AS firstReceived, max(received) AS lastReceived
+    FROM millrace.logs GROUP BY device, journal
+    UNION ALL
+    SELECT device, journal, 0 AS stored, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high,
+      0 AS size, min(received) AS firstReceived, max(received) AS lastReceived
+    FROM millrace.repeats GROUP BY device, journal)
+  GROUP BY device, journal)
 GROUP BY device ORDER BY device`;
 /** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
 export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
@@ -121,6 +141,40 @@ export class LogStore implements AsyncDisposable {
     return readWatermark(this.engine, device, journal);
   }
 
+  /** What was told of the overlaps of a device's journals, the newest first, at most so many. @throws StoreError */
+  overlaps(device: string, most: number): Promise<ToldOverlaps[]> {
+    return readOverlaps(this.engine, device, most);
+  }
+
+  /** Resolves once it is on disk. @throws StoreError */
+  saveOverlaps(told: { device: string; told: ToldOverlaps; token: string }): Promise<void> {
+    return saveOverlaps(this.engine, told);
+  }
+
+  /** The earliest and the latest time of some lines, ms since 1970. @throws StoreError */
+  timesOf(
+    device: string,
+    parts: readonly JournalPart[],
+  ): Promise<{ fromMs: number; toMs: number } | undefined> {
+    return readTimes(this.engine, device, parts);
+  }
+
+  /** What was received of some journals, among the lines of the times given. @throws StoreError */
+  received(device: string, journals: readonly string[], timesMs: readonly number[]): Promise<ReceivedLine[]> {
+    return readReceived(this.engine, device, journals, timesMs);
+  }
+
+  /** Notes lines that are stored under another journal's seq. Resolves once it is on disk. @throws StoreError */
+  saveRepeats(lines: {
+    device: string;
+    journal: string;
+    repeats: readonly Repeat[];
+    retentionDays: number;
+    token: string;
+  }): Promise<void> {
+    return saveRepeats(this.engine, lines);
+  }
+
   /**
    * One page of lines.
    *
@@ -160,6 +214,11 @@ export class LogStore implements AsyncDisposable {
   /** Every device with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
   deviceStats(): Promise<DeviceStats[]> {
     return this.engine.query<DeviceStats>(deviceStatsSql, deviceStatsSettings);
+  }
+
+  /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
+  gaps(device: string, most: number): Promise<Gap[]> {
+    return readGaps(this.engine, device, most);
   }
 
   /** Lines stored, of all devices or one. @throws StoreError */

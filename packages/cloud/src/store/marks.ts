@@ -2,11 +2,14 @@ import type { LogEngine } from './engine.ts';
 import { type SeqRange, SeqRanges } from './seq-ranges.ts';
 import { dateTime, integer, string } from './sql.ts';
 
-/** What the store holds of one journal of one device. */
+/**
+ * What the store holds of one journal of one device: its lines, and those that were received and are stored under
+ * another journal's seq (`repeats`).
+ */
 export interface Watermark {
-  /** The highest seq stored, or 0. */
+  /** The highest seq received, or 0. */
   max: number;
-  /** Everything below `max` that is not stored, lowest first. */
+  /** Everything below `max` that was not received, lowest first. */
   holes: SeqRange[];
 }
 
@@ -26,8 +29,13 @@ const maxRanges = 10_000;
 export async function readWatermark(engine: LogEngine, device: string, journal: string): Promise<Watermark> {
   const where = `device = ${string(device)} AND journal = ${string(journal)}`;
   const blocks = await engine.query<{ block: number; n: number; low: number; high: number }>(
-    `SELECT intDiv(seq, ${blockSeqs}) AS block, count() AS n, min(seq) AS low, max(seq) AS high
-     FROM millrace.logs WHERE ${where} GROUP BY block ORDER BY block`,
+    `SELECT block, sum(n) AS n, min(low) AS low, max(high) AS high FROM (
+       SELECT intDiv(seq, ${blockSeqs}) AS block, count() AS n, min(seq) AS low, max(seq) AS high
+       FROM millrace.logs WHERE ${where} GROUP BY block
+       UNION ALL
+       SELECT intDiv(seq, ${blockSeqs}) AS block, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high
+       FROM millrace.repeats WHERE ${where} GROUP BY block)
+     GROUP BY block ORDER BY block`,
   );
   const stored: SeqRange[] = [];
   const torn: number[] = [];
@@ -37,10 +45,12 @@ export async function readWatermark(engine: LogEngine, device: string, journal: 
   }
   while (torn.length > 0) {
     const some = torn.splice(-blocksPerQuery);
+    const within = `${where} AND intDiv(seq, ${blockSeqs}) IN (${some.map(integer).join(', ')})`;
     const islands = await engine.query<SeqRange>(
       `SELECT min(seq) AS from, max(seq) AS to FROM (
          SELECT seq, seq - row_number() OVER (ORDER BY seq) AS island FROM (
-           SELECT DISTINCT seq FROM millrace.logs WHERE ${where} AND intDiv(seq, ${blockSeqs}) IN (${some.map(integer).join(', ')})))
+           SELECT seq FROM millrace.logs WHERE ${within}
+           UNION DISTINCT SELECT seq FROM millrace.repeats WHERE ${within}))
        GROUP BY island ORDER BY from DESC LIMIT ${maxRanges}`,
     );
     stored.push(...islands);

@@ -1,3 +1,4 @@
+import { encodeHeader } from '@millrace/wire';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { adminToken, joinKey, type Line, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { batch } from '../support/stream-client.ts';
@@ -192,6 +193,55 @@ test('devices are listed with what is known of them', async () => {
   expect((await cloud.get('/api/v1/devices?x=1')).status).toBe(400);
 });
 
+test('a gap is shown as long as its lines have not come', async () => {
+  const deviceKey = await cloud.register('gaps');
+  const gaps = async () =>
+    ((await (await cloud.get('/api/v1/devices/gaps/gaps')).json()) as { gaps: unknown[] }).gaps;
+  const send = (first: number, count: number) => post('gaps', batch('journal01', first, count), deviceKey);
+  const startMs = Date.now();
+  expect(await gaps()).toEqual([]);
+  await send(1, 10);
+  await send(21, 10);
+  await send(36, 1);
+  const first = { journal: 'journal01', from: 11, to: 20, lines: 10, since: expect.any(Number) };
+  const second = { journal: 'journal01', from: 31, to: 35, lines: 5, since: expect.any(Number) };
+  expect(await gaps()).toEqual([first, second]);
+  const [{ since }] = (await gaps()) as [{ since: number }];
+  expect(since).toBeGreaterThanOrEqual(startMs);
+  expect(since).toBeLessThanOrEqual(Date.now());
+  await send(11, 4);
+  await send(18, 3);
+  expect(await gaps()).toEqual([{ ...first, from: 15, to: 17, lines: 3 }, second]);
+  await send(15, 3);
+  await send(31, 5);
+  expect(await gaps()).toEqual([]);
+});
+
+test('lines that are stored under another journal id are no gap', async () => {
+  const deviceKey = await cloud.register('repeats');
+  const ask = async () => {
+    const { devices } = (await (await cloud.get('/api/v1/devices')).json()) as {
+      devices: { uuid: string; lines: number; missing: number }[];
+    };
+    const gaps = (await (await cloud.get('/api/v1/devices/repeats/gaps')).json()) as { gaps: unknown[] };
+    const { lines, missing } = devices.find(({ uuid }) => uuid === 'repeats') ?? {};
+    return { lines, missing, ...gaps };
+  };
+  await post('repeats', batch('journal01', 1, 20), deviceKey);
+  // What was seq 11 of the journal before is seq 2 of this one.
+  const again = (first: number, from: number, count: number) => {
+    const [, ...lines] = batch('journal02', from, count).split('\n');
+    const header = { journal: 'journal02', first, count, levels: [0, count, 0, 0], sealed: 1 };
+    const text = encodeHeader({ ...header, levels: [0, count, 0, 0], overlaps: [['journal01', 11]] });
+    return post('repeats', `${text}${lines.join('\n')}`, deviceKey);
+  };
+  await again(1, 100, 1);
+  await again(12, 21, 5);
+  expect(await ask()).toMatchObject({ lines: 26, missing: 10, gaps: [{ from: 2, to: 11, lines: 10 }] });
+  await again(2, 11, 10);
+  expect(await ask()).toEqual({ lines: 26, missing: 0, gaps: [] });
+});
+
 test('everyone may ask whether all is well', async () => {
   const response = await fetch(`${cloud.url}/healthz`);
   expect(response.status).toBe(200);
@@ -211,6 +261,7 @@ test('the OpenAPI document describes every route', async () => {
   expect(document.openapi).toBe('3.1.0');
   expect(Object.keys(document.paths).sort()).toEqual([
     '/api/v1/devices',
+    '/api/v1/devices/{uuid}/gaps',
     '/api/v1/logs',
     '/api/v1/logs/tail',
     '/device/register',

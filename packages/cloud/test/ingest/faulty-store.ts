@@ -1,6 +1,8 @@
 import type { IngestStore } from '../../src/ingest/index.ts';
+import { contentOf } from '../../src/ingest/line-content.ts';
 import { StoreError } from '../../src/store/engine.ts';
 import type { JournalSeqs, Watermark } from '../../src/store/marks.ts';
+import { type JournalPart, type Repeat, repeatKey, type ToldOverlaps } from '../../src/store/repeats.ts';
 import { SeqRanges } from '../../src/store/seq-ranges.ts';
 
 export interface StoredRow {
@@ -20,10 +22,16 @@ export type Fault = 'none' | 'before' | 'after' | 'half' | 'refuse';
  */
 export class FaultyStore {
   readonly rows: StoredRow[] = [];
+  readonly told: (ToldOverlaps & { device: string })[] = [];
+  readonly repeats: (Repeat & { device: string; journal: string })[] = [];
+  /** How often it was looked what else was received at the times of some lines. */
+  receivedReads = 0;
   /** Faults of the next appends, in order. */
   faults: Fault[] = [];
-  /** Number of next reads (watermark, storedAt) that fail. */
+  /** Number of next reads (all but searches) that fail. */
   failingReads = 0;
+  /** Faults of the next notes of overlaps and repeats, in order. */
+  noteFaults: ('before' | 'after')[] = [];
   appends = 0;
   /** Appends wait for this. */
   gate: Promise<void> = Promise.resolve();
@@ -40,6 +48,14 @@ export class FaultyStore {
         throw new StoreError('a read failed');
       }
       return what();
+    };
+    const note = async (write: () => void) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (!alive) throw dead();
+      const fault = this.noteFaults.shift();
+      if (fault === 'before') throw new StoreError('failed before the note');
+      write();
+      if (fault === 'after') throw new StoreError('failed after the note');
     };
     const store: IngestStore = {
       append: async (bytes, { rows }) => {
@@ -70,6 +86,33 @@ export class FaultyStore {
           return [...groups.values()];
         }),
       watermark: (device, journal) => read(() => this.watermark(device, journal)),
+      overlaps: (device, most) =>
+        read(() =>
+          this.told
+            .filter((told) => told.device === device)
+            .toReversed()
+            .slice(0, most),
+        ),
+      saveOverlaps: ({ device, told }) => note(() => this.told.push({ device, ...told })),
+      timesOf: (device, parts) =>
+        read(() => {
+          const times = this.#contents(device, parts).map(({ timestampMs }) => timestampMs);
+          return times.length > 0 ? { fromMs: Math.min(...times), toMs: Math.max(...times) } : undefined;
+        }),
+      received: (device, journals, timesMs) =>
+        read(() => {
+          this.receivedReads++;
+          const parts = journals.map((journal) => ({ journal, from: 1 }));
+          const stored = this.#contents(device, parts).map((line) => ({ ...line, isStored: true }));
+          const repeats = new Map(
+            this.repeats
+              .filter((repeat) => repeat.device === device && journals.includes(repeat.journal))
+              .map((repeat) => [`${repeat.journal} ${repeat.seq}`, { ...repeat, isStored: false }]),
+          );
+          return [...stored, ...repeats.values()].filter(({ timestampMs }) => timesMs.includes(timestampMs));
+        }),
+      saveRepeats: ({ device, journal, repeats }) =>
+        note(() => this.repeats.push(...repeats.map((repeat) => ({ device, journal, ...repeat })))),
     };
     return {
       store,
@@ -84,7 +127,18 @@ export class FaultyStore {
     for (const row of this.rows) {
       if (row.device === device && row.journal === journal) ranges.add(row.seq, row.seq);
     }
+    for (const repeat of this.repeats) {
+      if (repeat.device === device && repeat.journal === journal) ranges.add(repeat.seq, repeat.seq);
+    }
     return { max: ranges.max, holes: ranges.max > 0 ? ranges.missing(1, ranges.max) : [] };
+  }
+
+  #contents(device: string, parts: readonly JournalPart[]): (Repeat & { journal: string })[] {
+    return this.rows.flatMap(({ device: of, journal, seq, line }) => {
+      const isPart = parts.some((part) => part.journal === journal && seq >= part.from);
+      const content = of === device && isPart ? contentOf(Buffer.from(line)) : undefined;
+      return content ? [{ journal, seq, key: repeatKey(content), timestampMs: content.timestampMs }] : [];
+    });
   }
 
   seqs(device: string, journal: string): number[] {

@@ -1,9 +1,13 @@
 import { encodeLine, MillraceError } from '@millrace/wire';
+import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
+import { hostileText } from '../../../wire/test/messages/arbitraries.ts';
+import { contentOf } from '../../src/ingest/line-content.ts';
 import type { LogStore } from '../../src/store/index.ts';
 import { deviceStatsSettings, deviceStatsSql } from '../../src/store/log-store.ts';
 import { migrate, migrations } from '../../src/store/migrations/index.ts';
+import { repeatKey } from '../../src/store/repeats.ts';
 import { append, places, type StorePlace, silent } from './open-stores.ts';
 
 describe.each(places)('log store, $name', ({ make }) => {
@@ -20,6 +24,7 @@ describe.each(places)('log store, $name', ({ make }) => {
   });
   beforeEach(async () => {
     await store.engine.command('TRUNCATE TABLE millrace.logs');
+    await store.engine.command('TRUNCATE TABLE millrace.repeats');
   });
 
   const messages = async (query: Partial<Parameters<LogStore['search']>[0]> = {}) => {
@@ -269,6 +274,91 @@ describe.each(places)('log store, $name', ({ make }) => {
         { from: 200_001, to: 200_001 },
       ],
     });
+  });
+
+  test('lines are recognised by the same content as their rows', async () => {
+    const lines = fc.sample(
+      fc.record({
+        message: hostileText,
+        timestamp: fc.integer({ min: 0, max: 9_000_000_000_000 }),
+        serviceName: fc.option(hostileText, { nil: undefined }),
+        containerId: fc.option(hostileText, { nil: undefined }),
+        isStdErr: fc.boolean(),
+      }),
+      { numRuns: 200, seed: 7 },
+    );
+    const texts = lines.map((line) => encodeLine(line));
+    await append(store, texts);
+    const contents = texts.map((text) => contentOf(Buffer.from(text)));
+    const received = await store.received(
+      'dev',
+      ['journal01'],
+      contents.map((content) => content?.timestampMs ?? 0),
+    );
+    const keys = received.toSorted((a, b) => a.seq - b.seq).map(({ key }) => key);
+    expect(keys).toEqual(contents.map((content) => content && repeatKey(content)));
+  });
+
+  test('what was received names rows and repeats, of the times and journals asked for', async () => {
+    const at = (timestamp: number) => ({ timestamp, message: 'x', containerId: 'c1' });
+    await append(store, [at(1), at(2), at(3), { ...at(2), source: { type: 'manager', name: 'agent' } }]);
+    await append(store, [at(2)], { journal: 'other0001' });
+    await append(store, [at(2)], { device: 'elsewhere' });
+    const key = repeatKey({ container: 'c1', service: '', isStdErr: false, timestampMs: 2, message: 'x' });
+    const repeats = [{ seq: 9, key, timestampMs: 2 }];
+    const save = { device: 'dev', journal: 'journal02', repeats, retentionDays: 30 };
+    // Its first attempt had happened, though it reported failure.
+    await store.saveRepeats({ ...save, token: 'repeat-1' });
+    await store.saveRepeats({ ...save, token: 'repeat-2' });
+    const received = await store.received('dev', ['journal01', 'journal02'], [2, 5]);
+    expect(received.toSorted((a, b) => a.seq - b.seq)).toEqual([
+      { journal: 'journal01', seq: 2, key, isStored: true },
+      { journal: 'journal02', seq: 9, key, isStored: false },
+    ]);
+    const parts = [{ journal: 'journal01', from: 2 }];
+    expect(await store.timesOf('dev', parts)).toEqual({ fromMs: 2, toMs: 3 });
+    expect(await store.timesOf('dev', [{ journal: 'journal01', from: 5 }])).toBeUndefined();
+  });
+
+  test('repeated lines count as received', async () => {
+    const at = { journal: 'repeats01' };
+    await append(store, [{ message: '' }, { message: '' }], { ...at, firstSeq: 3 });
+    await append(store, [{ message: '' }], { ...at, firstSeq: 70_000 });
+    const repeats = [1, 5, 6, 69_999].map((seq) => ({ seq, key: 'k', timestampMs: 1 }));
+    const save = { device: 'dev', journal: 'repeats01', repeats, retentionDays: 30 };
+    await store.saveRepeats({ ...save, token: 'received-1' });
+    await store.saveRepeats({ ...save, token: 'received-2' });
+    const holes = [
+      { from: 2, to: 2 },
+      { from: 7, to: 69_998 },
+    ];
+    expect(await store.watermark('dev', 'repeats01')).toEqual({ max: 70_000, holes });
+    const [stats] = await store.deviceStats();
+    expect(stats).toMatchObject({ device: 'dev', lines: 3, missing: 1 + 69_998 - 7 + 1 });
+    expect(await store.gaps('dev', 10)).toEqual(
+      holes.map(({ from, to }) => ({
+        ...{ journal: 'repeats01', from, to, lines: to - from + 1 },
+        since: expect.any(Number),
+      })),
+    );
+    expect(await store.gaps('dev', 1)).toMatchObject([{ from: 7 }]);
+  });
+
+  test('what was told of overlaps is kept, and what was told first holds', async () => {
+    const tell = (journal: string, from: number) =>
+      store.saveOverlaps({
+        device: 'dev',
+        told: { journal, overlaps: [['journal00', from]] },
+        token: `${journal} ${from}`,
+      });
+    await tell('journal01', 5);
+    await tell('journal01', 7);
+    await store.saveOverlaps({ device: 'x', told: { journal: 'journal09', overlaps: [] }, token: 'x' });
+    expect(await store.overlaps('dev', 10)).toEqual([{ journal: 'journal01', overlaps: [['journal00', 5]] }]);
+    const before = Date.now();
+    await until(() => Date.now() > before);
+    await tell('journal02', 8);
+    expect((await store.overlaps('dev', 1)).map(({ journal }) => journal)).toEqual(['journal02']);
   });
 
   test('storedAt names the lines of one time of arrival', async () => {

@@ -1,6 +1,6 @@
 import { readSettings, type Setting } from '@millrace/wire';
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { z } from 'zod';
+import * as z from 'zod';
 import { type Colour, painter, wantsColour } from './colours.ts';
 import { harmless } from './harmless.ts';
 import { localTime } from './time.ts';

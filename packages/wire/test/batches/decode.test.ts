@@ -11,6 +11,7 @@ import {
   encodeLine,
   forEachLine,
   limits,
+  type Overlap,
   parseHeader,
 } from '../../src/index.ts';
 import { asJson, hostileText, logInputs, wellFormed } from '../messages/arbitraries.ts';
@@ -257,6 +258,44 @@ describe('headers', () => {
       levels: [0, 1, 0, 0],
       sealed: 0,
     });
+  });
+
+  test('the ranges that a journal may repeat come back as they were, and a header always fits its line', () => {
+    const journal = fc.stringMatching(/^[0-9a-z]{8,40}$/);
+    const seq = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
+    const overlap: fc.Arbitrary<Overlap> = fc.tuple(journal, seq);
+    fc.assert(
+      fc.property(
+        fc.array(overlap, { minLength: 1, maxLength: limits.maxOverlaps }),
+        journal,
+        seq,
+        (overlaps, id, n) => {
+          const many = header({
+            journal: id,
+            first: 1,
+            count: n - 1,
+            levels: [n, n, n, n],
+            sealed: n,
+            overlaps,
+          });
+          const text = encodeHeader(many);
+          expect(parseHeader(text)).toEqual(many);
+          expect(Buffer.byteLength(text)).toBeLessThanOrEqual(limits.maxHeaderLineBytes);
+        },
+      ),
+    );
+  });
+
+  test('of the ranges in a header, what is none is left out, and so are too many', () => {
+    const good = ['journal02', 5] as const;
+    const wrong = [null, 7, ['journal02'], ['x', 1, 2], ['journal02', 0], ['journal02', 1.5]];
+    const parse = (overlaps: unknown) =>
+      parseHeader(JSON.stringify({ batch: { journal: 'journal01', first: 1, count: 1, overlaps } }))
+        ?.overlaps;
+    expect(parse([...wrong, good])).toEqual([good]);
+    expect(parse(wrong)).toBeUndefined();
+    expect(parse('all')).toBeUndefined();
+    expect(parse(Array(100).fill(good))).toHaveLength(limits.maxOverlaps);
   });
 
   test('a header that promises a line beyond all lines numbers those that come, and the next header counts anew', () => {

@@ -17,6 +17,8 @@ interface Listener {
 export class CloudAcks {
   /** The cloud says which seqs are stored: it copes with two lanes. */
   namesRanges = false;
+  /** It has acknowledged something over this connection: it listens. */
+  answered = false;
   readonly #listeners = new Set<Listener>();
 
   private constructor() {}
@@ -45,7 +47,9 @@ export class CloudAcks {
       let news = false;
       if (!stored) news = this.#listeners.size === 1 && window.ackThrough(journal, through);
       else for (const [first, last] of stored) news = window.ackRange(journal, first, last) || news;
-      if (news) onNews();
+      if (!news) continue;
+      this.answered = true;
+      onNews();
     }
   }
 }

@@ -1,5 +1,5 @@
 import { errorText, MillraceError } from '@millrace/wire';
-import mqtt, { type IClientOptions, type IPublishPacket, type MqttClient } from 'mqtt';
+import type { IClientOptions, IPublishPacket, MqttClient } from 'mqtt';
 import { redact } from '../../delivery/secrets.ts';
 import { SessionFailure } from '../../delivery/session-loop.ts';
 import type { MqttSettings } from './options.ts';
@@ -53,6 +53,8 @@ export class MqttConnection {
     will: IClientOptions['will'],
     stop: AbortSignal,
   ): Promise<MqttConnection> {
+    // Loaded here, since a device that does not use MQTT need not hold it in memory.
+    const { default: mqtt } = await import('mqtt');
     let client: MqttClient;
     try {
       client = mqtt.connect(settings.url.href, { ...settings.clientOptions, ...(will && { will }) });
@@ -72,6 +74,7 @@ export class MqttConnection {
     client.once('connect', ({ properties }) => {
       resolve(new MqttConnection(client, settings, properties?.receiveMaximum));
     });
+    if (stop.aborted) giveUp();
     stop.addEventListener('abort', giveUp, { once: true });
     try {
       return await promise;

@@ -3,31 +3,45 @@ import type { CloudAcks } from './cloud-acks.ts';
 import { type MqttDelivery, publish } from './delivery.ts';
 
 const maxResendMs = 600_000;
+// A cloud that listens has stored a message within some hundredths of a second after the broker took it.
+const firstProbeMs = 1000;
 // What is not acknowledged by then is sent again: by the next session, or by the lane that this one has joined.
 const drainMs = 5000;
 
 /**
  * Publishes whole batches, gzipped, for a Millrace cloud, and takes lines as arrived only when the cloud says on
- * the acknowledgement topic that it has stored them. When it is silent for too long, what is unconfirmed is sent
- * again, each time after twice the wait: the message, or its acknowledgement, may have been lost behind the broker.
- * So it is when later messages are acknowledged and one before them is not.
+ * the acknowledgement topic that it has stored them.
+ *
+ *   probing ── first acknowledgement ──► sending ── silence ──► probing, after all that is unconfirmed was taken back
+ *
+ * A broker that was restarted takes messages before the cloud has subscribed again, and drops them. So a connection
+ * begins by *probing*: one batch at a time, sent again when no answer comes, at first soon and then each time after
+ * twice the wait. On a connection that has been answered, silence for `ackTimeoutMs` means that the message or its
+ * acknowledgement was lost behind the broker; so it does when later messages are acknowledged and one before them
+ * is not.
  */
 export async function publishBatches(delivery: MqttDelivery, acks: CloudAcks): Promise<void> {
   const { settings, feed, connection, window, log, read, over, progressed } = delivery;
-  let resendMs = settings.ackTimeoutMs;
+  const { ackTimeoutMs } = settings;
+  let probing = !acks.answered;
+  let resendMs = probing ? Math.min(firstProbeMs, ackTimeoutMs) : ackTimeoutMs;
   using _acks = acks.listen(window, () => {
-    resendMs = settings.ackTimeoutMs;
+    probing = false;
+    resendMs = ackTimeoutMs;
     progressed();
   });
   while (!read.aborted) {
     using silence = watchFor(
       () => (window.stalledMs > resendMs && connection.unconfirmed === 0) || window.overtakenMs > resendMs,
-      settings.ackTimeoutMs / 4,
+      Math.min(resendMs, ackTimeoutMs) / 4,
     );
     using reading = withDeadline([read, silence.signal], Number.POSITIVE_INFINITY);
-    await readBatches(delivery, reading.signal);
+    await readBatches(delivery, reading.signal, () => probing);
     if (read.aborted) break;
-    log.warn({ afterMs: resendMs }, 'the cloud does not acknowledge, sending again what is unconfirmed');
+    const said = { afterMs: resendMs };
+    if (resendMs < ackTimeoutMs) log.debug(said, 'the cloud does not answer yet, sending again');
+    else log.warn(said, 'the cloud does not acknowledge, sending again what is unconfirmed');
+    probing = true;
     resendMs = Math.min(resendMs * 2, maxResendMs);
     window.clear();
     feed.rewind();
@@ -36,11 +50,19 @@ export async function publishBatches(delivery: MqttDelivery, acks: CloudAcks): P
   while (!window.empty && !drain.signal.aborted) await window.changed(drain.signal);
 }
 
-async function readBatches(delivery: MqttDelivery, signal: AbortSignal): Promise<void> {
+async function readBatches(
+  delivery: MqttDelivery,
+  signal: AbortSignal,
+  isProbing: () => boolean,
+): Promise<void> {
   const { settings, feed, window } = delivery;
   const { layout } = settings;
   if (layout.kind !== 'device') return;
   while (await window.room(signal)) {
+    if (isProbing() && window.underWay > 0) {
+      await window.changed(signal);
+      continue;
+    }
     const batch = await feed.next(signal);
     if (!batch) continue;
     const { journal, first, count } = batch.header;

@@ -3,11 +3,12 @@ import type { Logger } from 'pino';
 import type { LogEngine } from '../engine.ts';
 import { integer, string } from '../sql.ts';
 import { logsMigration } from './0001-logs.ts';
+import { repeatsMigration } from './0002-repeats.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
 
-export const migrations: readonly Migration[] = [logsMigration];
+export const migrations: readonly Migration[] = [logsMigration, repeatsMigration];
 
 /**
  * Brings the schema up to date and returns the versions that were applied just now.

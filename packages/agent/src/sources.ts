@@ -1,0 +1,38 @@
+import type { Logger } from 'pino';
+import type { AgentConfig } from './config.ts';
+import { JournaldSource } from './journald/source.ts';
+import { findOwnUnit } from './journald/units.ts';
+import type { LineTaker, LogSource } from './logging/source.ts';
+import type { PositionStore } from './logging/types.ts';
+import { SyslogSource } from './syslog/source.ts';
+
+interface SourceOptions {
+  config: AgentConfig;
+  env: Record<string, string | undefined>;
+  taker: LineTaker;
+  positions: PositionStore;
+  log: Logger;
+}
+
+/** The sources besides the containers that the configuration asks for; none is started. */
+export function createSources(options: SourceOptions): LogSource[] {
+  const { config, env, log } = options;
+  const sources: LogSource[] = [];
+  if (config.journald !== 'off') {
+    sources.push(
+      new JournaldSource({
+        ...options,
+        directory: config.journaldDir,
+        units: config.journaldUnits,
+        ownUnit: findOwnUnit(env),
+        historyMs: config.historyMs,
+        isOptional: config.journald === 'auto',
+        log,
+      }),
+    );
+  }
+  if (config.syslogPort !== undefined) {
+    sources.push(new SyslogSource({ ...options, host: config.syslogHost, port: config.syslogPort }));
+  }
+  return sources;
+}

@@ -1,0 +1,19 @@
+import type { JournalStats } from './journal/options.ts';
+import type { CloudBackendState } from './logging/cloud/options.ts';
+import type { MqttBackendState } from './logging/mqtt/options.ts';
+import type { SourceState } from './logging/source.ts';
+import type { ProcessFigures } from './metrics/process-meter.ts';
+
+/** What an agent knows of itself: `GET /v1/device`, and in numbers `GET /metrics`. */
+export interface AgentState {
+  docker: { connected: boolean; containers: number; error?: string };
+  /** What is read besides the containers, by its name: `journald`, `syslog`. Only what the settings ask for. */
+  sources: Record<string, SourceState>;
+  mqtt?: MqttBackendState;
+  cloud?: CloudBackendState;
+  journal: JournalStats & {
+    /** Age of the oldest line kept on disk, in seconds; 0 without any. */
+    oldestSeconds: number;
+  };
+  process: ProcessFigures;
+}

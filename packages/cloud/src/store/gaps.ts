@@ -1,0 +1,65 @@
+import type { LogEngine } from './engine.ts';
+import { readWatermark } from './marks.ts';
+import { integer, string, stringList } from './sql.ts';
+
+/** Lines of one journal that were skipped and have not come since. */
+export interface Gap {
+  journal: string;
+  /** Seqs, both included. */
+  from: number;
+  to: number;
+  lines: number;
+  /** When the line right behind it came, ms since 1970: since then, at the latest, it is known. */
+  since: number;
+}
+
+/** Journals looked into, those heard of last first: each costs some queries. */
+const maxJournals = 100;
+
+/**
+ * What is missing of a device's journals between the first and the last line of each; the journal heard of last
+ * comes first, and of each the lowest gap. A gap is not recorded anywhere: it is what the store does not have, so it is closed when its lines have come.
+ *
+ * @param most gaps returned; of journals with more the newest
+ * @throws StoreError
+ */
+export async function readGaps(engine: LogEngine, device: string, most: number): Promise<Gap[]> {
+  const where = `device = ${string(device)}`;
+  const journals = await engine.query<{ journal: string; lowest: number }>(
+    `SELECT journal, min(low) AS lowest FROM (
+       SELECT journal, count() AS n, min(seq) AS low, max(seq) AS high, max(received) AS last
+       FROM millrace.logs WHERE ${where} GROUP BY journal
+       UNION ALL
+       SELECT journal, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high, max(received) AS last
+       FROM millrace.repeats WHERE ${where} GROUP BY journal)
+     GROUP BY journal HAVING sum(n) < max(high) - min(low) + 1 ORDER BY max(last) DESC LIMIT ${maxJournals}`,
+  );
+  const gaps: Omit<Gap, 'since'>[] = [];
+  for (const { journal, lowest } of journals) {
+    // What lies before the first line is no gap: it has expired, or is still to come.
+    const { holes } = await readWatermark(engine, device, journal);
+    for (const { from, to } of holes.toReversed()) {
+      if (to < lowest || gaps.length >= most) break;
+      gaps.push({ journal, from, to, lines: to - from + 1 });
+    }
+    if (gaps.length >= most) break;
+  }
+  if (gaps.length === 0) return [];
+  const behind = `${where} AND journal IN ${stringList([...new Set(gaps.map((gap) => gap.journal))])}
+    AND seq IN (${gaps.map((gap) => integer(gap.to + 1)).join(', ')})`;
+  const arrivals = await engine.query<{ journal: string; seq: number; since: number }>(
+    `SELECT journal, seq, toUnixTimestamp64Milli(min(received)) AS since FROM (
+       SELECT journal, seq, received FROM millrace.logs WHERE ${behind}
+       UNION ALL SELECT journal, seq, received FROM millrace.repeats WHERE ${behind})
+     GROUP BY journal, seq`,
+  );
+  const since = new Map(arrivals.map((arrival) => [`${arrival.journal} ${arrival.seq}`, arrival.since]));
+  const order = journals.map(({ journal }) => journal);
+  return gaps
+    .flatMap((gap) => {
+      const known = since.get(`${gap.journal} ${gap.to + 1}`);
+      // The line behind it is expiring at this moment.
+      return known === undefined ? [] : { ...gap, since: known };
+    })
+    .sort((a, b) => order.indexOf(a.journal) - order.indexOf(b.journal) || a.from - b.from);
+}

@@ -1,0 +1,1 @@
+export function freshBundle(folder?: string): string | undefined;

@@ -1,0 +1,46 @@
+import { cpSync, mkdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { freePort } from '../../../tests/support/ports.ts';
+import { repository, startProgram } from '../../../tests/support/programs.ts';
+import { tempDir } from '../../../tests/support/tmp.ts';
+import { freshBundle } from '../bin/bundle.mjs';
+
+test('a bundle is used only while none of its sources has changed or is gone', async () => {
+  await using dir = await tempDir();
+  const dist = join(dir.path, 'dist');
+  mkdirSync(dist);
+  expect(freshBundle(dist)).toBeUndefined();
+  writeFileSync(join(dir.path, 'a.ts'), '');
+  writeFileSync(join(dist, 'agent.inputs.json'), '["../a.ts"]');
+  expect(freshBundle(dist)).toBeUndefined();
+  const bundle = join(dist, 'agent.mjs');
+  writeFileSync(bundle, '');
+  utimesSync(bundle, 2000, 2000);
+  utimesSync(join(dir.path, 'a.ts'), 2000, 2000);
+  expect(freshBundle(dist)).toBe(bundle);
+  utimesSync(join(dir.path, 'a.ts'), 2001, 2001);
+  expect(freshBundle(dist)).toBeUndefined();
+  utimesSync(join(dir.path, 'a.ts'), 1999, 1999);
+  expect(freshBundle(dist)).toBe(bundle);
+  rmSync(join(dir.path, 'a.ts'));
+  expect(freshBundle(dist)).toBeUndefined();
+});
+
+test('the agent runs from its bundle alone', async () => {
+  await using dir = await tempDir();
+  const dist = join(dir.path, 'dist');
+  await using build = startProgram(['scripts/build.mjs', dist]);
+  expect(await build.ended(), build.stderr).toMatchObject({ code: 0 });
+  cpSync(join(repository, 'packages/millrace/package.json'), join(dir.path, 'package.json'));
+  const start = `import('./dist/agent.mjs').then(({ main }) => main(['node', 'millrace', 'agent']))`;
+  const env = { DATA_DIR: join(dir.path, 'data'), DOCKER_HOST: `unix://${dir.path}/none` };
+  // No folder of dependencies is in reach from there.
+  const ports = { DEVICE_API_PORT: String(await freePort()), API_PORT: String(await freePort()) };
+  await using agent = startProgram(['-e', start], {
+    cwd: dir.path,
+    env: { ...env, ...ports },
+  });
+  await agent.says('agent started');
+  expect((await agent.end('SIGTERM')).code).toBe(0);
+});
