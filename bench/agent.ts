@@ -14,6 +14,7 @@ import { createWriteStream, mkdirSync, readFileSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
+import { nodeEnv, nodeFlags } from '../packages/millrace/bin/flags.mjs';
 import { freePort } from '../tests/support/ports.ts';
 import { repository, startProgram } from '../tests/support/programs.ts';
 import { tempDir } from '../tests/support/tmp.ts';
@@ -41,12 +42,13 @@ const cloudPort = await answer<number>();
 const apiPort = await freePort();
 await using agent = startProgram(
   [
+    ...nodeFlags('agent'),
     ...(profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}`] : []),
     join(repository, 'packages/millrace/bin/millrace.mjs'),
     'agent',
   ],
   {
-    env: {
+    env: nodeEnv('agent', {
       DATA_DIR: join(dir.path, 'data'),
       DOCKER_HOST: `unix://${join(dir.path, 'docker.sock')}`,
       CLOUD_ENDPOINT: `http://127.0.0.1:${cloudPort}`,
@@ -54,7 +56,7 @@ await using agent = startProgram(
       DEVICE_API_PORT: String(apiPort),
       API_PORT: String(await freePort()),
       LOG_LEVEL: 'warn',
-    },
+    }) as Record<string, string>,
   },
 );
 await until(() =>

@@ -42,6 +42,9 @@ export interface Agent extends AsyncDisposable {
 // A last chance for lines that were captured just before the stop; what is left stays in the journal.
 const drainMs = 1000;
 const firstContactMs = 2000;
+// A reader that keeps up should find what it has not sent in memory, not read and inflate what was just written. The
+// journal bounds the bytes.
+const recentLines = 20_000;
 
 /**
  * Starts the device program: journal, device API, container capture and the backends that are configured. An
@@ -159,6 +162,7 @@ function openJournal(config: AgentConfig, log: Logger): Journal {
       maxBytes: config.journalMaxBytes,
       maxFileBytes: config.journalFileBytes,
       syncIntervalMs: config.journalSyncMs,
+      recentLines,
       log,
     });
   } catch (cause) {

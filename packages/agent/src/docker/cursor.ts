@@ -1,4 +1,6 @@
 import type { LogInput } from '@millrace/wire';
+import { type AssembledLine, Assembler, type Multiline } from '../assemble/assembler.ts';
+import { levelOf } from '../classify/level.ts';
 import type { Json, SourcePosition } from '../logging/types.ts';
 import type { LineReader, LogLine } from './lines.ts';
 import {
@@ -11,6 +13,7 @@ import {
   type Resume,
   type ResumePoint,
   resumeFrom,
+  type StreamMark,
 } from './position.ts';
 import { type ContainerIdentity, type ServiceFields, serviceOf } from './services.ts';
 import { nanosOfMs, TimestampReader } from './timestamp.ts';
@@ -39,16 +42,28 @@ export interface LogCursorOptions {
   saved: Json | undefined;
   /** Where reading begins without a position, in ms since 1970; asked at each attempt. */
   startMs(): number;
-  /** Takes a line; a promise holds the container's stream back until it is settled. */
+  /** How lines become messages. Default: traces are joined. */
+  multiline?: Multiline;
+  /** Takes a message; a promise holds the container's stream back until it is settled. */
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
 }
 
-/** Where we are in one container's log: hands on each line that is new, with the position behind it. */
+/**
+ * Where we are in one container's log: hands on each line that is new, joined with others where they are one message,
+ * and with the position behind it.
+ *
+ * There are two positions. One is behind the line read last, and tells what is new. The other is what is handed on:
+ * of each stream the mark behind the last line that was. A stream whose first lines are still held has the mark of
+ * one that has begun (`n` 0), so that a message of the other stream cannot hide them. After a crash the held lines
+ * are therefore read again, and nothing else is.
+ */
 export class LogCursor {
   readonly key: string;
   fields: ServiceFields;
   private readonly options: LogCursorOptions;
   private position: DockerPosition | undefined;
+  private handedOn: DockerPosition;
+  private readonly assembler: Assembler<StreamMark>;
   private readonly lastMessage: Partial<Record<LogStream, string>> = {};
 
   constructor(options: LogCursorOptions) {
@@ -56,6 +71,11 @@ export class LogCursor {
     this.key = positionKey(options.container.id);
     this.fields = serviceOf(options.container);
     this.position = parsePosition(options.saved);
+    this.handedOn = this.position ?? {};
+    this.assembler = new Assembler({
+      multiline: options.multiline ?? 'traces',
+      release: (line) => this.handOn(line),
+    });
   }
 
   get current(): DockerPosition | undefined {
@@ -92,11 +112,32 @@ export class LogCursor {
     pass.newLines++;
     pass.newBytes += length + entryBytes;
     const part = line.isUnfinished && pass.lines.isTerminal ? length : undefined;
+    const level = levelOf(source, textStart, end);
     const position = this.withBegun(advance(this.position ?? {}, stream, nanos, part), stream, pass);
     this.position = position;
+    this.handedOn = this.withBegun(this.handedOn, stream, pass);
+    if (this.handedOn[stream] === undefined) this.handedOn = begin(this.handedOn, stream, nanos);
+    const mark = position[stream] as StreamMark;
+    return this.assembler.push({ stream, message, timestampMs: ms, level, mark }, source, textStart, end);
+  }
+
+  /** Hands on what waits for a line that could be joined to it. */
+  flush(): void | Promise<void> {
+    return this.assembler.flush();
+  }
+
+  private handOn(line: AssembledLine<StreamMark>): void | Promise<void> {
+    const { stream, message, timestampMs, level, mark } = line;
+    this.handedOn = { ...this.handedOn, [stream]: mark };
     return this.options.deliver(
-      { ...this.fields, message, timestamp: ms, isStdErr: stream === 'err' },
-      { key: this.key, value: position as unknown as Json },
+      {
+        ...this.fields,
+        message,
+        timestamp: timestampMs,
+        isStdErr: stream === 'err',
+        ...(level && { level }),
+      },
+      { key: this.key, value: this.handedOn as unknown as Json },
     );
   }
 

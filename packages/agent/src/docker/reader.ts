@@ -104,6 +104,8 @@ export class ContainerReader {
     await before;
     this.wanted = true;
     await this.loop(session);
+    // What waits for a line that continues it would otherwise be handed on when the position is forgotten already.
+    await this.cursor.flush();
   }
 
   /** The container's process has ended: its stream must end soon. */

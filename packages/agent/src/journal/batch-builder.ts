@@ -1,5 +1,5 @@
 import { type Level, type LevelCounts, levelRank, limits } from '@millrace/wire';
-import type { Json, SourcePosition } from '../logging/types.ts';
+import type { EncodedLine, Json, PositionSource, SourcePosition } from '../logging/types.ts';
 import { maxHeaderJsonBytes, noLevels } from './member.ts';
 
 // Room for the batch's header line and for the rest of a member's header JSON.
@@ -16,6 +16,9 @@ export class BatchBuilder {
   #bytes: Buffer;
   #length = 0;
   #positionBytes = 0;
+  /** Sources to be asked for their positions. */
+  readonly #sources = new Map<string, PositionSource>();
+  #lastSource: PositionSource | undefined;
 
   /** @param before the builder whose memory this one takes over; it must not be used any more */
   constructor(first: number, before?: BatchBuilder) {
@@ -45,7 +48,35 @@ export class BatchBuilder {
     this.count++;
   }
 
+  /** True when an encoded line of this source no longer fits. */
+  isFullForEncoded({ start, end }: EncodedLine, source: PositionSource): boolean {
+    if (this.count >= limits.maxBatchLines || this.#length + end - start > maxLineBytes) return !this.isEmpty;
+    return source !== this.#lastSource && this.#positionBytes + maxPositionCost > maxPositionBytes;
+  }
+
+  /** Adds a line that is encoded already. Its source is asked for the position when the batch is sealed. */
+  addEncoded({ bytes, start, end, level }: EncodedLine, source: PositionSource): void {
+    this.#reserve(end - start);
+    bytes.copy(this.#bytes, this.#length, start, end);
+    this.#length += end - start;
+    this.levels[level] = (this.levels[level] ?? 0) + 1;
+    this.count++;
+    if (source === this.#lastSource) return;
+    this.#lastSource = source;
+    if (!this.#sources.has(source.key)) this.#positionBytes += maxPositionCost;
+    this.#sources.set(source.key, source);
+  }
+
+  /** Asks the sources where they stand. To be called once, when nothing more will be added. */
+  askSources(): void {
+    for (const [key, source] of this.#sources) this.positions.set(key, source.position);
+    this.#sources.clear();
+    this.#lastSource = undefined;
+  }
+
   move(position: SourcePosition): void {
+    this.#sources.delete(position.key);
+    this.#lastSource = undefined;
     if (!this.positions.has(position.key)) this.#positionBytes += positionCost(position);
     this.positions.set(position.key, position.value);
   }
@@ -63,6 +94,14 @@ export class BatchBuilder {
     return Buffer.from(this.#bytes.subarray(0, this.#length));
   }
 
+  /** The lines behind a text. A copy of the exact size. */
+  linesBehind(text: Buffer): Buffer {
+    const bytes = Buffer.allocUnsafeSlow(text.length + this.#length);
+    bytes.set(text);
+    this.#bytes.copy(bytes, text.length, 0, this.#length);
+    return bytes;
+  }
+
   #reserve(bytes: number): void {
     if (this.#length + bytes <= this.#bytes.length) return;
     const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.#length + bytes));
@@ -71,8 +110,10 @@ export class BatchBuilder {
   }
 }
 
-// A position's JSON is a small object; 220 bytes covers a container with both streams seen.
+// A position's JSON is a small object; this covers a container with both streams seen and its place in a file.
+const maxPositionCost = 400;
+
 function positionCost(position: SourcePosition | undefined): number {
   if (!position) return 0;
-  return position.key.length + (typeof position.value === 'object' ? 220 : 40);
+  return position.key.length + (typeof position.value === 'object' ? maxPositionCost : 40);
 }

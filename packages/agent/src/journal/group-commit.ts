@@ -8,8 +8,8 @@ import type { SyncBudget } from './sync-budget.ts';
 /** A batch that will not change any more. */
 export interface SealedBatch {
   header: MemberHeader;
-  /** Its bytes for the segment. */
-  encode: () => Buffer;
+  /** Its bytes for the segment, compressed at a level of zlib's. */
+  encode: (level: number) => Buffer;
   /** Bytes of its lines, which count against the bounds. */
   lineBytes: number;
 }
@@ -44,6 +44,8 @@ interface GroupCommitOptions {
 const coalesceMs = 2;
 // Enough for good compression; at full speed this, not time, decides when a group is written.
 const groupBytes = 1024 * 1024;
+/** So much in a group means that lines come by the thousand in a second. */
+const busyBytes = 512 * 1024;
 // Sources are slowed down when this much waits for the disk.
 const maxWaitingBytes = 4 * 1024 * 1024;
 
@@ -154,7 +156,9 @@ export class GroupCommit {
    * Tries for as long as the grace lasts. False when it ended in an outage, or the journal was closed.
    */
   async #writeToDisk(writer: SegmentWriter, batches: readonly SealedBatch[]): Promise<boolean> {
-    const members = batches.map((batch) => batch.encode());
+    // Measured: level 1 takes half the time for 8 % more bytes. With little to write the bytes count for more.
+    const level = this.#writingBytes >= busyBytes ? 1 : 6;
+    const members = batches.map((batch) => batch.encode(level));
     const startMs = performance.now();
     // Cursors alone are not worth a sync: a lost one costs a repeated send, which the far end recognises.
     const sync = batches.some(({ header }) => header.count > 0 || header.positions);

@@ -1,9 +1,25 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, type Level, type LogInput, levelRank, type Overlap } from '@millrace/wire';
+import {
+  defaultLevel,
+  encodeHeader,
+  encodeLine,
+  type Level,
+  type LogInput,
+  levelRank,
+  type Overlap,
+} from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
-import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
+import type {
+  EncodedLine,
+  EncodedLog,
+  Feed,
+  Json,
+  PositionSource,
+  PositionStore,
+  SourcePosition,
+} from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
 import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
@@ -13,12 +29,12 @@ import { DiskOutage } from './disk-outage.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
 import { newJournalId } from './journal-id.ts';
 import { type LossReason, lossLine } from './loss-line.ts';
-import { encodeMember, type MemberHeader } from './member.ts';
+import { encodeContent, encodeMember, type MemberHeader, withoutExtra } from './member.ts';
 import type { JournalOptions, JournalStats, LineListener } from './options.ts';
 import { Positions } from './positions.ts';
 import { RecentBatches, recentLimits } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
-import { lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
+import { keepMemberBytes, lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
 import { openWriter, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
 import { SyncBudget } from './sync-budget.ts';
@@ -26,6 +42,7 @@ import { WaitingReaders } from './waiting-readers.ts';
 
 export type { JournalOptions, JournalStats, LineListener } from './options.ts';
 
+const errorRank = levelRank('error');
 const minSyncSpacingMs = 25;
 const maxSyncCredits = 1000;
 const busyLinesPerSecond = 50;
@@ -72,6 +89,10 @@ export class Journal implements PositionStore, AsyncDisposable {
   #nextSeq: number;
   #cursorTimer: NodeJS.Timeout | undefined;
   #lines = 0;
+  /** An error came the short way and is not scheduled yet. */
+  #hasUrgent = false;
+  /** The clock was looked at since the last pause between lines that come the short way. */
+  #hasChecked = false;
   #logBytes = 0;
   /** Position of the newest error that was sealed. */
   #lastError = -1;
@@ -156,6 +177,35 @@ export class Journal implements PositionStore, AsyncDisposable {
     for (const listener of this.#listeners) listener(text, this.#journal, seq);
     this.#commits.schedule(level === 'error');
     return seq;
+  }
+
+  /** The short way in, for lines that are encoded already. */
+  readonly encoded: EncodedLog = {
+    present: (timestampMs) => {
+      // First, so that a step of the clock ends the open batch: all lines of one share a clock.
+      if (!this.#hasChecked) this.clock.check();
+      this.#hasChecked = true;
+      return this.clock.present(timestampMs);
+    },
+    add: (line, source) => this.#addEncoded(line, source),
+    flush: () => {
+      this.#hasChecked = false;
+      if (!this.#builder.isEmpty) this.#commits.schedule(this.#hasUrgent);
+      this.#hasUrgent = false;
+      return this.ready();
+    },
+  };
+
+  #addEncoded(line: EncodedLine, source: PositionSource): void {
+    if (this.#builder.isFullForEncoded(line, source)) this.#seal();
+    const seq = this.#nextSeq++;
+    this.#builder.addEncoded(line, source);
+    this.#lines++;
+    this.#logBytes += line.messageBytes + 1;
+    this.#hasUrgent ||= line.level === errorRank;
+    if (this.#listeners.size === 0) return;
+    const text = line.bytes.toString('utf8', line.start, line.end - 1);
+    for (const listener of this.#listeners) listener(text, this.#journal, seq);
   }
 
   /** Forgets a source that is gone for good. */
@@ -317,21 +367,35 @@ export class Journal implements PositionStore, AsyncDisposable {
   #sealUnder(clock: ClockStamp, sealed: number): void {
     const builder = this.#builder;
     if (builder.isEmpty && !this.#cursorsChanged) return;
+    builder.askSources();
     const header: MemberHeader = { ...this.#batchHeader(builder, sealed), created: this.created, clock };
     if (builder.positions.size > 0) header.positions = Object.fromEntries(builder.positions);
     if (this.#cursorsChanged) header.cursors = this.#cursors.state();
     this.#cursorsChanged = false;
     clearTimeout(this.#cursorTimer);
     this.#cursorTimer = undefined;
-    const lines = builder.lines();
-    this.#commits.add({ header, encode: () => encodeMember(header, lines), lineBytes: lines.length });
-    if (builder.count > 0) {
-      this.#recent.push(new StoredBatch({ header, clock, epoch: this.#epoch, lines }), performance.now());
-    }
+    if (builder.count === 0) {
+      this.#commits.add({ header, encode: () => encodeMember(header, builder.lines()), lineBytes: 0 });
+    } else this.#sealLines(builder, header, clock);
     if ((header.levels[levelRank('error')] ?? 0) > 0) {
       this.#lastError = linePosition(this.#epoch, lastSeq(header));
     }
     this.#builder = new BatchBuilder(this.#nextSeq, builder);
+  }
+
+  #sealLines(builder: BatchBuilder, header: MemberHeader, clock: ClockStamp): void {
+    const headerLine = Buffer.from(encodeHeader(header));
+    const content = builder.linesBehind(headerLine);
+    const lines = content.subarray(headerLine.length);
+    const batch = new StoredBatch({ header, clock, epoch: this.#epoch, lines });
+    const encode = (level: number) => {
+      const member = encodeContent(header, content, level);
+      // What is compressed for the disk need not be compressed again for the wire.
+      if (lines.length >= keepMemberBytes) batch.keepGzip(withoutExtra(member));
+      return member;
+    };
+    this.#commits.add({ header, encode, lineBytes: lines.length });
+    this.#recent.push(batch, performance.now());
   }
 
   #committed(batches: readonly SealedBatch[]): void {

@@ -53,6 +53,11 @@ const maxMemberBytes = jsonStart + 0xffff + limits.maxPublishBytes + trailerByte
 /** The bytes of a member. `lines` are newline-ended and belong to `header`; empty when `header.count` is 0. */
 export function encodeMember(header: MemberHeader, lines: Buffer, level = 6): Buffer {
   const content = header.count > 0 ? Buffer.concat([Buffer.from(encodeHeader(header)), lines]) : lines;
+  return encodeContent(header, content, level);
+}
+
+/** The same for a content whose header line is in it already. */
+export function encodeContent(header: MemberHeader, content: Buffer, level: number): Buffer {
   const deflated = deflateRawSync(content, { level });
   const json = Buffer.from(JSON.stringify(header));
   if (json.length > maxHeaderJsonBytes) throw new RangeError('journal member header exceeds 64 KiB');

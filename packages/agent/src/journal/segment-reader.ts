@@ -1,11 +1,9 @@
 import type { JournalDisk } from './disk.ts';
 import { contentLines, memberAt, memberContent, nextMagic, withoutExtra } from './member.ts';
-import { lastSeq, linePosition, type Segment } from './segment.ts';
+import { keepMemberBytes, lastSeq, linePosition, type Segment } from './segment.ts';
 import { StoredBatch } from './stored-batch.ts';
 
 const windowBytes = 512 * 1024;
-// Below this a batch is likely to be merged with its neighbours, and its member is of no use on the wire.
-const keepMemberBytes = 8 * 1024;
 
 /**
  * Reads batches forward through the segments, keeping its place between calls. Damaged members are passed

@@ -38,3 +38,6 @@ export function splitPosition(position: number): { epoch: number; seq: number } 
 export function lastSeq(header: Pick<MemberHeader, 'first' | 'count'>): number {
   return header.first + header.count - 1;
 }
+
+/** Below this a batch is likely to be merged with its neighbours, and its member is of no use on the wire. */
+export const keepMemberBytes = 8 * 1024;

@@ -35,6 +35,11 @@ export class EncodedBatch implements FeedBatch {
     return this.#member;
   }
 
+  /** Takes over what {@link gzip} would make. */
+  keepGzip(member: Buffer): void {
+    this.#member = member;
+  }
+
   messages(): LogMessage[] {
     const { journal, first, sealed } = this.header;
     const out: LogMessage[] = [];

@@ -4,6 +4,7 @@ import { FolderDisk } from '../journal/disk.ts';
 import { Journal } from '../journal/journal.ts';
 import { matches, queryJournal } from '../journal/query.ts';
 import type {
+  EncodedLog,
   Json,
   LogBackend,
   LogInput,
@@ -60,6 +61,10 @@ export class LocalLogBackend implements LogBackend, PositionStore, AsyncDisposab
     if (!options.journal && !options.enableFilePersistence) {
       this.#memoryOnly = { maxLogs: options.maxLogs ?? 1000, maxAgeMs: options.maxAge ?? 3_600_000 };
     }
+  }
+
+  get encoded(): EncodedLog {
+    return this.journal.encoded;
   }
 
   /** Takes a line. The promise, if any, asks the caller to wait for the disk. */

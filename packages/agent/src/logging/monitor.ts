@@ -11,7 +11,7 @@ import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
 import { type ContainerIdentity, isLeftAlone } from '../docker/services.ts';
 import { type ContainerEvent, type EngineSession, watchEngine } from '../docker/watcher.ts';
-import type { LogBackend, PositionStore, SourcePosition } from './types.ts';
+import type { EncodedLog, LogBackend, PositionStore, SourcePosition } from './types.ts';
 
 export interface MonitorOptions {
   /** Where the positions saved with the lines are found again. Without it every start reads from {@link historyMs}. */
@@ -101,6 +101,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
     this.ownId = options.ownContainerId;
     if (options.logs === 'api') return;
     this.files = new LogFiles({
+      encoded: this.encodedLog(),
       signal: this.stopping.signal,
       onFound: (container) => this.found(container),
       log: options.log,
@@ -313,6 +314,21 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private check(): void {
     const nowMs = Date.now() + (this.session?.clockOffsetMs ?? 0);
     for (const reader of this.readers.values()) reader.check(nowMs);
+  }
+
+  /** Lines take the short way where there is one backend, and it has one. */
+  private encodedLog(): EncodedLog | undefined {
+    const [backend, other] = this.backends;
+    const log = backend?.encoded;
+    if (!log || other) return undefined;
+    return {
+      present: (timestampMs) => log.present(timestampMs),
+      add: (line, source) => {
+        this.lines++;
+        log.add(line, source);
+      },
+      flush: () => log.flush(),
+    };
   }
 
   private deliver(line: LogInput, position: SourcePosition): void | Promise<void> {

@@ -14,6 +14,40 @@ export interface SourcePosition {
   value: Json;
 }
 
+/** A source that is asked for its position when a batch is sealed, instead of giving one with each line. */
+export interface PositionSource {
+  readonly key: string;
+  /** Behind the line added last. */
+  readonly position: Json;
+}
+
+/** A line as wire's `encodeLine` makes it, its newline included: `bytes[start..end)`. Valid during a call only. */
+export interface EncodedLine {
+  bytes: Buffer;
+  start: number;
+  end: number;
+  /** Rank of its level, 0 to 3. */
+  level: number;
+  /** What of it is the message. */
+  messageBytes: number;
+}
+
+/** The short way into a journal, for sources whose lines are encoded already: no object is made for a line. */
+export interface EncodedLog {
+  /**
+   * The time to give to a line that was stamped at `timestampMs`; another where the clock was set since. To be asked
+   * for every line, before it is added.
+   */
+  present(timestampMs: number): number;
+  /**
+   * Adds a line. The source may move its position behind it afterwards: until the next call of any method here, or
+   * of the backend's, none is asked for.
+   */
+  add(line: EncodedLine, source: PositionSource): void;
+  /** To be called after some lines, and before any pause; a promise asks to wait for the disk. */
+  flush(): void | Promise<void>;
+}
+
 /** Where a source finds the positions that were saved before a restart. */
 export interface PositionStore {
   position(key: string): Json | undefined;
@@ -29,6 +63,8 @@ export interface LogBackend {
    * a network never does, and counts what it must drop.
    */
   log(message: LogInput, position?: SourcePosition): void | Promise<void>;
+  /** Set by a backend that takes lines encoded, too. */
+  readonly encoded?: EncodedLog;
   /** A source has moved on without a line, past what nobody wants; a backend that saves positions keeps it. */
   move?(position: SourcePosition): void;
   /** The source with this position key is gone for good: a backend that saves positions can drop its own. */

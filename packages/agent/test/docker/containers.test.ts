@@ -249,4 +249,21 @@ describe.for(['auto', 'api'] as const)('logs: %s', (logs) => {
     expect(monitor.state.failures).toBe(20_000);
     expect(messages.filter((text) => text.includes('disk full'))).toHaveLength(1);
   });
+
+  test('a stack trace is one message, with the level that it names; what is held comes when the container ends', async () => {
+    const journal = new MemoryJournal();
+    await using _monitor = await monitorOver(journal);
+    const trace =
+      'java.io.IOException: disk full\\n\\tat a.B.c(B.java:1)\\nCaused by: java.lang.Error: x\\n\\t... 1 more\\n';
+    const script = `printf 'WARN slow\\n${trace}{"level":"debug"}\\n'; printf '2026/01/01 00:00:00 INFO fine\\nlast\\n  words\\n' >&2`;
+    const { id } = await engine.run({ cmd: ['sh', '-c', script] });
+    await until(() => journal.messages(id).length === 4);
+    const levels = journal.lines.map(({ message, level }) => [message, level]);
+    expect(levels).toContainEqual([
+      `WARN slow\n${trace.trimEnd().replaceAll('\\n', '\n').replaceAll('\\t', '\t')}`.trimEnd(),
+      'warn',
+    ]);
+    expect(levels).toContainEqual(['{"level":"debug"}', 'debug']);
+    expect(journal.messages(id, 'stderr')).toEqual(['2026/01/01 00:00:00 INFO fine', 'last\n  words']);
+  });
 });

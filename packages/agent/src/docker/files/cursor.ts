@@ -1,10 +1,14 @@
-import { type LogInput, limits } from '@millrace/wire';
-import type { Json, SourcePosition } from '../../logging/types.ts';
-import { type DockerPosition, type LogStream, Resume, type StreamMark } from '../position.ts';
+import { defaultLevel, type Level, type LogInput, levelRank, limits } from '@millrace/wire';
+import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
+import { levelOf, levelOfEscaped } from '../../classify/level.ts';
+import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
+import { type DockerPosition, type LogStream, Resume } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
+import { LineEncoder } from './encoder.ts';
 import { type EntryReader, nanosOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
 import type { FilePoint } from './point.ts';
+import { isLater, Mark, StreamProgress, timeOf } from './progress.ts';
 
 /** A line that has begun and waits for its newline. */
 interface OpenLine {
@@ -12,77 +16,14 @@ interface OpenLine {
   nano: number;
   pieces: string[];
   bytes: number;
-  /** Where its first piece begins. */
-  file: LogFile;
-  at: number;
-  /** Lines of the other stream that have ended since. */
-  past: number;
-  /** Something behind its beginning has been handed on or passed over. */
-  isBehind: boolean;
   /** It was read before, or is older than what is wanted. */
   isOld: boolean;
 }
 
-/** How far a stream has been read; see `../position.ts`. Numbers, since text for each line would cost more than the line. */
-class StreamState {
-  readonly name: LogStream;
-  n = 0;
-  open: OpenLine | undefined;
-  private second = -1;
-  private nano = -1;
-  private maxSecond = -1;
-  private maxNano = -1;
-  private part: number | undefined;
-
-  constructor(name: LogStream, mark: StreamMark | undefined) {
-    this.name = name;
-    if (!mark) return;
-    [this.second, this.nano] = timeOf(mark.last);
-    this.n = mark.n;
-    this.part = mark.part;
-    if (mark.max !== undefined) [this.maxSecond, this.maxNano] = timeOf(mark.max);
-  }
-
-  get isEmpty(): boolean {
-    return this.second < 0;
-  }
-
-  /** What {@link advance} of positions does. */
-  advance(second: number, nano: number, part: number | undefined): void {
-    if (second === this.second && nano === this.nano) {
-      if (this.part === undefined) this.n++;
-    } else {
-      if (isLater(this.second, this.nano, this.maxSecond, this.maxNano)) {
-        this.maxSecond = this.second;
-        this.maxNano = this.nano;
-      }
-      this.second = second;
-      this.nano = nano;
-      this.n = 1;
-      if (!isLater(this.maxSecond, this.maxNano, second, nano)) this.maxSecond = this.maxNano = -1;
-    }
-    this.part = part;
-  }
-
-  mark(): StreamMark | undefined {
-    const { open } = this;
-    // A line that has begun and is the stream's first: nothing of it is older.
-    if (this.isEmpty) return open && { last: nanosOf(open.second, open.nano), n: 0 };
-    return {
-      last: nanosOf(this.second, this.nano),
-      n: this.n,
-      ...(this.maxSecond >= 0 && { max: nanosOf(this.maxSecond, this.maxNano) }),
-      ...(this.part !== undefined && { part: this.part }),
-    };
-  }
-}
-
-function timeOf(nanos: string): [second: number, nano: number] {
-  return [Number(nanos.slice(0, -9)), Number(nanos.slice(-9))];
-}
-
-function isLater(second: number, nano: number, thanSecond: number, thanNano: number): boolean {
-  return second > thanSecond || (second === thanSecond && nano > thanNano);
+/** Where a stream stands behind a line that may be held. */
+interface LineMark {
+  mark: Mark;
+  index: number;
 }
 
 export interface FileCursorOptions {
@@ -90,55 +31,81 @@ export interface FileCursorOptions {
   saved: DockerPosition | undefined;
   /** A terminal's lines end with CR LF. */
   isTerminal: boolean;
-  fields(): ServiceFields;
+  fields: ServiceFields;
+  multiline: Multiline;
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
+  /** The short way for lines that need not become objects, if there is one. */
+  encoded: EncodedLog | undefined;
 }
 
 /**
  * Where we are in one container's log files: joins pieces, passes over what was read before, and hands on each line
- * that is new, with the position behind it.
+ * that is new, joined with others where they are one message.
+ *
+ * What is handed on and what was read differ by the lines that are not ended yet, or that wait for others to join
+ * them. The position is that of what is handed on: it points to the first line that is not, and counts those behind
+ * it that are.
  */
-export class FileCursor {
-  isTerminal: boolean;
+export class FileCursor implements PositionSource {
+  readonly key: string;
   /** Lines handed on. */
   lines = 0;
   private readonly options: FileCursorOptions;
-  private readonly out: StreamState;
-  private readonly err: StreamState;
-  /** Right behind the entry that ended the line handed on last. */
+  private readonly out: StreamProgress;
+  private readonly err: StreamProgress;
+  private readonly open: Record<LogStream, OpenLine | undefined> = { out: undefined, err: undefined };
+  private readonly assembler: Assembler<LineMark>;
+  private encoder: LineEncoder;
+  private fields: ServiceFields;
+  /** Behind the last entry that has ended a line. */
   private file: LogFile | undefined;
   private at = 0;
-  /** Lines to pass over after going back to the beginning of one that is not ended. */
-  private pastOut = 0;
-  private pastErr = 0;
+  private order = 0;
+  /** Lines went the short way since {@link added}. */
+  private hasAdded = false;
   private resume: Resume | undefined;
   private sinceSecond = 0;
   private sinceNano = 0;
 
   constructor(options: FileCursorOptions) {
     this.options = options;
-    this.isTerminal = options.isTerminal;
-    this.out = new StreamState('out', options.saved?.out);
-    this.err = new StreamState('err', options.saved?.err);
+    this.key = options.key;
+    this.fields = options.fields;
+    this.encoder = new LineEncoder(options.fields);
+    this.out = new StreamProgress('out', options.saved?.out);
+    this.err = new StreamProgress('err', options.saved?.err);
+    this.assembler = new Assembler({
+      multiline: options.multiline,
+      release: (line) => this.handOn(line),
+    });
+  }
+
+  identify(fields: ServiceFields): void {
+    this.fields = fields;
+    this.encoder = new LineEncoder(fields);
   }
 
   /** The marks of both streams; `undefined` before the first line. */
   get marks(): DockerPosition | undefined {
-    const out = this.out.mark();
-    const err = this.err.mark();
+    const out = this.out.saved();
+    const err = this.err.saved();
     return out || err ? { ...(out && { out }), ...(err && { err }) } : undefined;
   }
 
   /** Where reading has to go on if it ended now; `undefined` before the first line of this process. */
   get point(): FilePoint | undefined {
     const { out, err } = this;
-    // Never both: the stream of the line handed on last has no open line from before it.
-    const open = [out.open, err.open].find((line) => line?.isBehind);
-    const { head, ino } = (open ? open.file : this.file) ?? {};
-    if (!this.file || !head || ino === undefined) return undefined;
-    if (!open) return { head, ino, at: this.at };
-    const past = open === out.open ? { err: open.past } : { out: open.past };
-    return { head, ino, at: open.at, ...(open.past > 0 && { past }) };
+    const isOut =
+      (out.waiting?.order ?? Number.POSITIVE_INFINITY) < (err.waiting?.order ?? Number.POSITIVE_INFINITY);
+    const waiting = isOut ? out.waiting : err.waiting;
+    const { head, ino } = (waiting ? waiting.file : this.file) ?? {};
+    if (!head || ino === undefined) return undefined;
+    const since = (stream: StreamProgress, isOther: boolean) =>
+      stream.past + (waiting && isOther ? Math.max(0, stream.settled - waiting.otherEnded) : 0);
+    const pastOut = since(out, !isOut);
+    const pastErr = since(err, isOut);
+    const past = { ...(pastOut > 0 && { out: pastOut }), ...(pastErr > 0 && { err: pastErr }) };
+    return { head, ino, at: waiting ? waiting.at : this.at, ...(pastOut + pastErr > 0 && { past }) };
   }
 
   get position(): Json {
@@ -148,20 +115,15 @@ export class FileCursor {
 
   /** Reading begins at `point`, of `file`: everything from there is new but for what the point says. */
   beginAt(file: LogFile, { at, past }: FilePoint): void {
-    this.forgetOpen();
+    this.restart(past);
     this.file = file;
     this.at = at;
-    this.pastOut = past?.out ?? 0;
-    this.pastErr = past?.err ?? 0;
-    this.resume = undefined;
-    this.sinceSecond = this.sinceNano = 0;
   }
 
   /** Reading begins with the oldest that is kept: what is older than `since`, or the marks say was read, is passed over. */
   beginByMarks(since: string, rotated?: ReadonlySet<LogStream>): void {
-    this.forgetOpen();
+    this.restart();
     this.file = undefined;
-    this.pastOut = this.pastErr = 0;
     const { marks } = this;
     this.resume = marks && new Resume(marks, rotated);
     [this.sinceSecond, this.sinceNano] = timeOf(since);
@@ -173,7 +135,8 @@ export class FileCursor {
    */
   caughtUp(): { unmatched: LogStream[]; hasJumped: boolean } {
     const { resume } = this;
-    for (const { name, open } of [this.out, this.err]) {
+    for (const name of ['out', 'err'] as const) {
+      const open = this.open[name];
       // It may have been read as the last line of a container that had ended.
       if (open && resume && !open.isOld)
         open.isOld = resume.readBefore(name, nanosOf(open.second, open.nano)) > 0;
@@ -189,122 +152,221 @@ export class FileCursor {
    */
   take(entry: EntryReader, bytes: Buffer, file: LogFile, from: number, to: number): void | Promise<void> {
     const stream = entry.isStdErr ? this.err : this.out;
-    const { open } = stream;
-    if (!open && entry.endsLine) return this.end(stream, entry, this.textOf(entry, bytes), file, to);
+    const open = this.open[stream.name];
+    if (!open && entry.endsLine) {
+      if (this.isPassed(stream, entry.second, entry.nano)) return this.pass(stream, file, to);
+      if (this.addEncoded(stream, entry, bytes)) return this.settle(stream, file, to);
+      this.begin(stream, entry, file, from);
+      return this.end(stream, entry, textOf(entry, bytes), file, to);
+    }
     if (open && (open.second !== entry.second || open.nano !== entry.nano)) {
       // The process that began it is gone; this is what the next one writes.
       const taken = this.endOpen(stream, open, file, from, false);
       const then = () => this.take(entry, bytes, file, from, to);
       return taken ? taken.then(then) : then();
     }
-    this.append(stream, entry, this.textOf(entry, bytes), file, from);
-    return entry.endsLine && stream.open ? this.endOpen(stream, stream.open, file, to, false) : undefined;
+    const line = this.append(stream, entry, textOf(entry, bytes), file, from);
+    return entry.endsLine ? this.endOpen(stream, line, file, to, false) : undefined;
+  }
+
+  /** To be called after some entries. */
+  added(): void | Promise<void> {
+    if (!this.hasAdded) return undefined;
+    this.hasAdded = false;
+    return this.options.encoded?.flush();
   }
 
   /** Text that is no entry is kept as a line of its own. It has no time, so the marks stay. */
   takeDamaged(text: string, file: LogFile, to: number): void | Promise<void> {
-    for (const { open } of [this.out, this.err]) if (open) open.isBehind = true;
     this.file = file;
     this.at = to;
-    return this.handOn(this.out, text, Date.now());
+    this.lines++;
+    const line = { ...this.fields, message: text, timestamp: Date.now(), isStdErr: false };
+    return this.options.deliver(line, { key: this.key, value: this.position });
   }
 
-  /** Ends what was left without a newline by a container that has ended. */
-  async endAll(file: LogFile, at: number): Promise<void> {
-    const lines = [this.out, this.err].flatMap((stream) =>
-      stream.open ? [{ stream, open: stream.open }] : [],
-    );
+  /** Ends what was left without a newline by a container that has ended, and hands on what waits. */
+  async endAll(file: LogFile | undefined, at: number): Promise<void> {
+    const lines = [this.out, this.err].flatMap((stream) => {
+      const open = this.open[stream.name];
+      return open ? [{ stream, open }] : [];
+    });
     lines.sort((a, b) => (isLater(a.open.second, a.open.nano, b.open.second, b.open.nano) ? 1 : -1));
-    for (const { stream, open } of lines) await this.endOpen(stream, open, file, at, true);
+    for (const { stream, open } of lines) if (file) await this.endOpen(stream, open, file, at, true);
+    await this.flush();
   }
 
-  private forgetOpen(): void {
-    this.out.open = undefined;
-    this.err.open = undefined;
+  /** Hands on what waits for a line that could be joined to it. */
+  flush(): void | Promise<void> {
+    return this.assembler.flush();
   }
 
-  private textOf({ parsed, start, end }: EntryReader, bytes: Buffer): string {
-    if (parsed !== undefined) return parsed;
-    const text = bytes.toString('utf8', start, end);
-    return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
+  private restart(past: FilePoint['past'] = {}): void {
+    this.open.out = this.open.err = undefined;
+    this.out.restart(past.out ?? 0);
+    this.err.restart(past.err ?? 0);
+    this.resume = undefined;
+    this.sinceSecond = this.sinceNano = 0;
   }
 
-  private append(stream: StreamState, entry: EntryReader, text: string, file: LogFile, at: number): void {
-    const { second, nano } = entry;
-    stream.open ??= {
-      ...{ second, nano, file, at },
-      ...{ pieces: [], bytes: 0, past: 0, isBehind: false },
-      isOld: this.isTooOld(stream, second, nano),
-    };
-    const { open } = stream;
-    if (open.bytes >= limits.maxReceivedLineBytes) return;
-    open.pieces.push(text);
-    open.bytes += text.length;
+  /** Adds the line as it lies, if nothing is to be done to it; `false` when it must go the long way. */
+  private addEncoded(stream: StreamProgress, entry: EntryReader, bytes: Buffer): boolean {
+    const { encoded, multiline, isTerminal } = this.options;
+    const { start, end, second, nano } = entry;
+    if (!encoded || entry.parsed !== undefined || isTerminal || end - start > maxEncodedBytes) return false;
+    const isAlone = multiline === 'off' || (bytes[start] === openBrace && multiline === 'traces');
+    if (!isAlone || this.assembler.isHolding(stream.name)) return false;
+    if (second < minSecond || second > maxSecond) return false;
+    const milli = Math.floor(nano / 1e6);
+    const ms = second * 1000 + milli;
+    if (encoded.present(ms) !== ms) return false;
+    const isStdErr = stream === this.err;
+    const level = levelRank(levelOfEscaped(bytes, start, end) ?? defaultLevel(isStdErr));
+    encoded.add(this.encoder.encode(bytes, start, end, second, milli, isStdErr, level), this);
+    this.lines++;
+    this.hasAdded = true;
+    stream.read.advance(second, nano, undefined);
+    return true;
+  }
+
+  /** A line that is handed on, or needs not be, has ended at `to`. */
+  private settle(stream: StreamProgress, file: LogFile, to: number): undefined {
+    stream.ended++;
+    this.file = file;
+    this.at = to;
+    stream.handedOn.copyFrom(stream.read);
+    stream.settled = stream.ended;
+  }
+
+  private pass(stream: StreamProgress, file: LogFile, to: number): undefined {
+    stream.ended++;
+    this.file = file;
+    this.at = to;
+    stream.settleBefore(stream.ended);
+  }
+
+  private begin(
+    stream: StreamProgress,
+    { second, nano }: { second: number; nano: number },
+    file: LogFile,
+    at: number,
+  ): void {
+    const other = stream === this.out ? this.err : this.out;
+    stream.begin({ file, at, second, nano, otherEnded: other.ended, order: this.order++ });
+  }
+
+  private append(
+    stream: StreamProgress,
+    entry: EntryReader,
+    text: string,
+    file: LogFile,
+    at: number,
+  ): OpenLine {
+    let open = this.open[stream.name];
+    if (!open) {
+      const { second, nano } = entry;
+      const isOld = stream.past === 0 && this.isTooOld(stream, second, nano);
+      open = { second, nano, pieces: [], bytes: 0, isOld };
+      this.open[stream.name] = open;
+      this.begin(stream, entry, file, at);
+    }
+    if (open.bytes < limits.maxReceivedLineBytes) {
+      open.pieces.push(text);
+      open.bytes += text.length;
+    }
+    return open;
   }
 
   private endOpen(
-    stream: StreamState,
+    stream: StreamProgress,
     open: OpenLine,
     file: LogFile,
     at: number,
     isLeft: boolean,
   ): void | Promise<void> {
-    stream.open = undefined;
-    if (open.isOld) {
-      this.passOther(stream);
-      return undefined;
-    }
-    const text = open.pieces.join('');
-    return this.end(stream, open, text, file, at, isLeft && this.isTerminal);
+    this.open[stream.name] = undefined;
+    if (open.isOld || this.isPassed(stream, open.second, open.nano)) return this.pass(stream, file, at);
+    return this.end(stream, open, open.pieces.join(''), file, at, isLeft && this.options.isTerminal);
   }
 
   private end(
-    stream: StreamState,
+    stream: StreamProgress,
     { second, nano }: { second: number; nano: number },
     text: string,
     file: LogFile,
     at: number,
     isPart = false,
   ): void | Promise<void> {
-    this.passOther(stream);
-    if (this.isPassed(stream) || this.isOld(stream, second, nano)) return undefined;
+    stream.ended++;
     this.file = file;
     this.at = at;
-    stream.advance(second, nano, isPart ? Buffer.byteLength(text) : undefined);
-    const line = this.isTerminal && text.endsWith('\r') ? text.slice(0, -1) : text;
-    return this.handOn(stream, line, second * 1000 + Math.floor(nano / 1e6));
+    stream.read.advance(second, nano, isPart ? Buffer.byteLength(text) : undefined);
+    const message = this.options.isTerminal && text.endsWith('\r') ? text.slice(0, -1) : text;
+    const bytes = Buffer.from(message);
+    const mark = new Mark();
+    mark.copyFrom(stream.read);
+    const line = {
+      stream: stream.name,
+      message,
+      timestampMs: second * 1000 + Math.floor(nano / 1e6),
+      level: levelOf(bytes, 0, bytes.length),
+      mark: { mark, index: stream.ended },
+    };
+    return this.assembler.push(line, bytes, 0, bytes.length);
   }
 
-  private handOn(stream: StreamState, message: string, timestamp: number): void | Promise<void> {
+  private handOn({
+    stream: name,
+    message,
+    timestampMs,
+    level,
+    mark,
+  }: AssembledLine<LineMark>): void | Promise<void> {
+    const stream = name === 'err' ? this.err : this.out;
+    stream.handedOn.copyFrom(mark.mark);
+    stream.settleBefore(mark.index);
     this.lines++;
-    const { options } = this;
-    return options.deliver(
-      { ...options.fields(), message, timestamp, isStdErr: stream === this.err },
-      { key: options.key, value: this.position },
-    );
+    return this.options.deliver(lineOf(this.fields, message, timestampMs, name === 'err', level), {
+      key: this.key,
+      value: this.position,
+    });
   }
 
-  /** A line of `stream` has ended behind the beginning of the other's, if that has one. */
-  private passOther(stream: StreamState): void {
-    const { open } = stream === this.out ? this.err : this.out;
-    if (!open) return;
-    open.past++;
-    open.isBehind = true;
-  }
-
-  private isOld(stream: StreamState, second: number, nano: number): boolean {
+  /** Whether a line that has ended was handed on by an earlier process, or is not wanted. To be asked once for each. */
+  private isPassed(stream: StreamProgress, second: number, nano: number): boolean {
+    if (stream.past > 0) {
+      stream.past--;
+      return true;
+    }
     if (this.isTooOld(stream, second, nano)) return true;
     return this.resume !== undefined && this.resume.readBefore(stream.name, nanosOf(second, nano)) > 0;
   }
 
-  private isTooOld(stream: StreamState, second: number, nano: number): boolean {
-    return isLater(this.sinceSecond, this.sinceNano, second, nano) && (stream.isEmpty || !this.resume);
+  private isTooOld(stream: StreamProgress, second: number, nano: number): boolean {
+    if (!isLater(this.sinceSecond, this.sinceNano, second, nano)) return false;
+    return stream.read.isEmpty || !this.resume;
   }
+}
 
-  private isPassed(stream: StreamState): boolean {
-    if (stream === this.out ? this.pastOut === 0 : this.pastErr === 0) return false;
-    if (stream === this.out) this.pastOut--;
-    else this.pastErr--;
-    return true;
-  }
+const openBrace = 0x7b;
+/** Times that have ten digits, and that nobody will call impossible. */
+const minSecond = 1_000_000_000;
+const maxSecond = 4_000_000_000;
+/** Longer ones may have to be cut. */
+const maxEncodedBytes = 60 * 1024;
+
+function textOf({ parsed, start, end }: EntryReader, bytes: Buffer): string {
+  if (parsed !== undefined) return parsed;
+  const text = bytes.toString('utf8', start, end);
+  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
+}
+
+function lineOf(
+  fields: ServiceFields,
+  message: string,
+  timestamp: number,
+  isStdErr: boolean,
+  level: Level | undefined,
+): LogInput {
+  return { ...fields, message, timestamp, isStdErr, ...(level && { level }) };
 }

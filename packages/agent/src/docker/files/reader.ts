@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
+import type { EncodedLog } from '../../logging/types.ts';
 import type { LogCursorOptions } from '../cursor.ts';
 import { clockMarginMs, type LogStream, parsePosition, positionKey, resumeFrom } from '../position.ts';
 import { type ContainerIdentity, type ServiceFields, serviceOf } from '../services.ts';
@@ -22,6 +23,8 @@ export interface FileReaderOptions extends LogCursorOptions {
   turns: Turns;
   /** Ends all reading. */
   signal: AbortSignal;
+  /** The short way for lines that need not become objects. */
+  encoded?: EncodedLog;
   log?: Logger;
 }
 
@@ -82,8 +85,10 @@ export class FileReader {
       key: this.key,
       saved: marks,
       isTerminal: this.folder.isTerminal,
-      fields: () => this.fields,
+      fields: this.fields,
+      multiline: options.multiline ?? 'traces',
       deliver: (line, position) => options.deliver(line, position),
+      encoded: options.encoded,
     });
     this.scanner = new EntryScanner(this.cursor);
   }
@@ -124,6 +129,7 @@ export class FileReader {
 
   identify(container: ContainerIdentity): void {
     this.fields = serviceOf(container);
+    this.cursor.identify(this.fields);
   }
 
   /** To be called now and then. */
@@ -153,6 +159,7 @@ export class FileReader {
         } else if (next === 'rotating') await turns.nextTick();
         else await this.wait();
       }
+      await this.cursor.flush();
     } finally {
       signal.removeEventListener('abort', onAbort);
       closeAll(this.files);
@@ -162,7 +169,7 @@ export class FileReader {
 
   private async finish(isGone: boolean): Promise<void> {
     const [file] = this.files;
-    if (file) await this.cursor.endAll(file, this.offset);
+    await this.cursor.endAll(file, this.offset);
     this.isGone = isGone;
   }
 

@@ -42,9 +42,14 @@ export class EntryScanner {
       const taken = entry.read(bytes, start, end, isText)
         ? cursor.take(entry, bytes, file, from, to)
         : this.damaged(bytes, start, end, file, offset);
-      if (taken) await taken;
+      if (taken) {
+        await cursor.added();
+        await taken;
+      }
       start = end + 1;
     }
+    const full = cursor.added();
+    if (full) await full;
     if (start === bytes.length || !(isWhole || (isFull && start === 0))) return start;
     const taken = this.damaged(bytes, start, bytes.length, file, offset);
     if (taken) await taken;

@@ -4,9 +4,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
 import { until } from '../../../../../tests/support/wait.ts';
-import { MemoryJournal } from '../memory-journal.ts';
+import { BatchJournal } from './batch-journal.ts';
 import { LogWriter } from './log-writer.ts';
-import { TestReader } from './test-reader.ts';
+import { TestReader, type TestReaderOptions } from './test-reader.ts';
 
 type Step =
   | {
@@ -27,7 +27,7 @@ const write = fc.record({
   stream: fc.constantFrom('stdout' as const, 'stderr' as const),
   text: fc.oneof(
     fc.string({ unit: 'grapheme', maxLength: 12 }),
-    fc.constant('same'),
+    fc.constantFrom('same', '  indented', 'Error: broken', '{"level":"warn"}'),
     fc.constant('x'.repeat(300)),
   ),
   isPiece: fc.boolean(),
@@ -42,6 +42,10 @@ const restart = fc.record({
 });
 const rotate = fc.record({ do: fc.constant('rotate' as const), compress: fc.boolean() });
 const cut = fc.record({ do: fc.constantFrom('cut' as const, 'copyAndCut' as const) });
+const readers = fc.record({
+  multiline: fc.constantFrom('off' as const, 'traces' as const),
+  isEncoded: fc.boolean(),
+});
 // A log is rotated by renaming or by cutting: one by the engine and the other by somebody else beside it is no set-up.
 const steps = fc.oneof(scriptOf(rotate), scriptOf(cut));
 
@@ -54,46 +58,44 @@ function scriptOf(change: fc.Arbitrary<Step>): fc.Arbitrary<Step[]> {
   return fc.array(step, { maxLength: 40 });
 }
 
+const streams = ['stdout', 'stderr'] as const;
+
 /** What each stream should be read as: pieces joined until one ends the line. */
 class Expected {
-  readonly stdout: string[] = [];
-  readonly stderr: string[] = [];
+  readonly ended = { stdout: '', stderr: '' };
   private readonly open = { stdout: '', stderr: '' };
 
   write(stream: 'stdout' | 'stderr', text: string, isPiece: boolean): void {
     this.open[stream] += text;
     if (isPiece) return;
-    this[stream].push(this.open[stream]);
+    this.ended[stream] += `${this.open[stream]}\n`;
     this.open[stream] = '';
   }
 
   hasOpen(stream: 'stdout' | 'stderr'): boolean {
     return this.open[stream] !== '';
   }
-
-  get length(): number {
-    return this.stdout.length + this.stderr.length;
-  }
 }
 
-async function play(script: readonly Step[], folder: string): Promise<void> {
+async function play(script: readonly Step[], options: TestReaderOptions, folder: string): Promise<void> {
   const writer = new LogWriter(folder, 'c'.repeat(64));
-  const journal = new MemoryJournal();
+  const journal = new BatchJournal();
   const expected = new Expected();
   let reader: TestReader | undefined;
   let run: Promise<void> | undefined;
   const restart = async (crashAfter?: number) => {
     reader?.stop();
     await run;
-    reader = new TestReader(writer, journal, { crashAfter });
+    journal.seal();
+    reader = new TestReader(writer, journal, { ...options, crashAfter });
     run = reader.follow();
   };
   // What is cut away before it was read is gone: nobody could have read it.
   const catchUp = async () => {
     await restart();
-    await until(() => journal.lines.length === expected.length, {
+    await until(() => streams.every((stream) => journal.text(stream) === expected.ended[stream]), {
       timeoutMs: 5_000,
-      what: () => `${expected.length} lines, got ${journal.lines.length}`,
+      what: () => JSON.stringify(streams.map((stream) => [expected.ended[stream], journal.text(stream)])),
     });
   };
   try {
@@ -136,26 +138,27 @@ async function play(script: readonly Step[], folder: string): Promise<void> {
     await catchUp();
     reader?.stop();
     await run;
+    journal.seal();
     // One more life, to see that nothing comes again.
-    const last = new TestReader(writer, journal);
-    for (const stream of ['stdout', 'stderr'] as const) {
+    const last = new TestReader(writer, journal, options);
+    for (const stream of streams) {
       if (expected.hasOpen(stream)) expected.write(stream, '', false);
     }
     await last.readAll();
-    await new TestReader(writer, journal).readAll();
+    journal.seal();
+    await new TestReader(writer, journal, options).readAll();
   } finally {
     reader?.stop();
     await run;
   }
-  expect(journal.messages(writer.id, 'stdout')).toEqual(expected.stdout);
-  expect(journal.messages(writer.id, 'stderr')).toEqual(expected.stderr);
+  for (const stream of streams) expect(journal.text(stream)).toBe(expected.ended[stream]);
 }
 
 test('whatever is written, rotated, compressed, cut and restarted: each line is read once and in order', async () => {
   await using dir = await tempDir();
   let n = 0;
   await fc.assert(
-    fc.asyncProperty(steps, (script) => play(script, join(dir.path, String(n++)))),
+    fc.asyncProperty(steps, readers, (script, options) => play(script, options, join(dir.path, String(n++)))),
     { numRuns: Number(process.env.FILES_RUNS ?? 60), interruptAfterTimeLimit: 40_000 },
   );
 });

@@ -16,7 +16,7 @@ export class LogWriter {
   readonly id: string;
   readonly folder: string;
   readonly path: string;
-  private nanos = 1_790_000_000_000_000_000n;
+  private nanos = 1_790_000_000_123_456_789n;
 
   constructor(containers: string, id: string) {
     this.id = id;

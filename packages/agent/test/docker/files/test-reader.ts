@@ -1,21 +1,44 @@
 import type { Logger } from 'pino';
+import type { Multiline } from '../../../src/assemble/assembler.ts';
 import { FileReader } from '../../../src/docker/files/reader.ts';
 import { Turns } from '../../../src/docker/files/turns.ts';
-import type { MemoryJournal } from '../memory-journal.ts';
+import type { EncodedLine, PositionSource } from '../../../src/logging/types.ts';
+import type { BatchJournal } from './batch-journal.ts';
 import type { LogWriter } from './log-writer.ts';
+
+export interface TestReaderOptions {
+  /** The journal takes so many lines, and then the process is as good as gone. */
+  crashAfter?: number;
+  multiline?: Multiline;
+  /** Lines may go the short way. */
+  isEncoded?: boolean;
+  log?: Logger;
+}
 
 /** A reader of a log that a {@link LogWriter} writes, from the position that the journal has. */
 export class TestReader {
   readonly reader: FileReader;
   private readonly stopping = new AbortController();
+  private readonly crashed = Promise.withResolvers<void>();
 
-  /** @param crashAfter the journal takes so many lines, and then the process is as good as gone */
   constructor(
     writer: LogWriter,
-    journal: MemoryJournal,
-    { crashAfter = Number.POSITIVE_INFINITY, log }: { crashAfter?: number; log?: Logger } = {},
+    journal: BatchJournal,
+    {
+      crashAfter = Number.POSITIVE_INFINITY,
+      multiline = 'off',
+      isEncoded = true,
+      log,
+    }: TestReaderOptions = {},
   ) {
     let left = crashAfter;
+    const isAlive = () => {
+      if (--left === -1) {
+        journal.crash();
+        this.crashed.resolve();
+      }
+      return left >= 0;
+    };
     this.reader = new FileReader({
       container: { id: writer.id, name: 'test', labels: {} },
       path: writer.path,
@@ -23,10 +46,21 @@ export class TestReader {
       signal: this.stopping.signal,
       saved: journal.position(`docker:${writer.id}`),
       startMs: () => 0,
+      multiline,
       deliver: (line, position) => {
-        if (left-- <= 0) throw new Crash();
-        return journal.log(line, position);
+        if (isAlive()) journal.log(line, position);
       },
+      ...(isEncoded && {
+        encoded: {
+          present: (ms: number) => ms,
+          add: (line: EncodedLine, source: PositionSource) => {
+            if (isAlive()) journal.add(line, source);
+          },
+          flush: () => {
+            if (left >= 0) journal.flush();
+          },
+        },
+      }),
       log,
     });
   }
@@ -45,13 +79,7 @@ export class TestReader {
     this.stopping.abort();
   }
 
-  private async run(hasEnded: boolean): Promise<void> {
-    try {
-      await this.reader.run(undefined, hasEnded);
-    } catch (error) {
-      if (!(error instanceof Crash)) throw error;
-    }
+  private run(hasEnded: boolean): Promise<void> {
+    return Promise.race([this.reader.run(undefined, hasEnded), this.crashed.promise]);
   }
 }
-
-class Crash extends Error {}

@@ -1,0 +1,94 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { LogCursor } from '../../src/docker/cursor.ts';
+import { LineReader, type LogLine } from '../../src/docker/lines.ts';
+import { type LogStream, Resume } from '../../src/docker/position.ts';
+import type { Json } from '../../src/logging/types.ts';
+
+/** One line of a container's log; `gap` is the time since the line before, in ns, 0 for a coarse clock. */
+const entry = fc.record({
+  stream: fc.constantFrom<LogStream>('out', 'err'),
+  gap: fc.constantFrom(0, 1, 20_000_000_000),
+  text: fc.constantFrom(
+    '{"a":1}',
+    'plain',
+    '\tindented',
+    'panic: x',
+    'Traceback (most recent call last):',
+    '',
+  ),
+});
+
+interface Written {
+  stream: LogStream;
+  nanos: string;
+  message: string;
+}
+
+/** One life of the agent: reads on from what was saved, and dies after `reads` new lines with lines still held. */
+function live(
+  log: Written[],
+  saved: Json | undefined,
+  reads: number,
+  got: Written[],
+  ends: boolean,
+): Json | undefined {
+  let position = saved;
+  const cursor = new LogCursor({
+    container: { id: 'c'.repeat(64), name: 'web', labels: {} },
+    saved,
+    startMs: () => 0,
+    deliver: ({ message, isStdErr }, { value }) => {
+      got.push({ stream: isStdErr ? 'err' : 'out', nanos: '', message });
+      position = JSON.parse(JSON.stringify(value)) as Json;
+    },
+  });
+  const { since } = cursor.resumePoint(10_000_000, 0);
+  const pass = {
+    isFollowed: false,
+    isRotated: false,
+    lines: new LineReader(),
+    resume: new Resume(cursor.current),
+    newLines: 0,
+    newBytes: 0,
+    isDoubtful: false,
+  };
+  for (const { stream, nanos, message } of log.filter((line) => line.nanos >= since)) {
+    if (pass.newLines >= reads) return position;
+    const source = Buffer.from(message);
+    const line: LogLine = { stream, nanos, ms: 0, source, start: 0, end: source.length, isUnfinished: false };
+    cursor.take(line, pass);
+  }
+  if (ends) cursor.flush();
+  return position;
+}
+
+test('a process that dies with lines held: they are read again, and no other line is', () => {
+  fc.assert(
+    fc.property(
+      fc.array(entry, { maxLength: 30 }),
+      fc.array(fc.nat(12), { maxLength: 5 }),
+      (entries, lives) => {
+        let nanos = 1_000_000_000;
+        const log = entries.map(({ stream, gap, text }, i): Written => {
+          nanos += gap;
+          return {
+            stream,
+            nanos: String(nanos).padStart(19, '0'),
+            message: `${text}${text === '' ? '' : ` ${i}`}`,
+          };
+        });
+        const got: Written[] = [];
+        let saved: Json | undefined;
+        for (const reads of lives) saved = live(log, saved, reads, got, false);
+        live(log, saved, Number.POSITIVE_INFINITY, got, true);
+        for (const stream of ['out', 'err']) {
+          const of = (lines: Written[]) =>
+            lines.filter((line) => line.stream === stream).map((line) => line.message);
+          expect(of(got).join('\n')).toBe(of(log).join('\n'));
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
