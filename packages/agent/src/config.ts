@@ -73,6 +73,11 @@ export const agentSettings = {
     defaultText: '3600000',
     help: 'How far back the logs of containers older than the agent are read at its first start, in ms.',
   },
+  shapingFile: {
+    env: 'SHAPING_FILE',
+    schema: z.string().min(1).optional(),
+    help: 'YAML file with rules for lines: least level, drop, keep, redact, rate. Read again when it changes.',
+  },
   mqttBroker: {
     env: 'MQTT_BROKER',
     schema: url(['mqtt', 'mqtts', 'ws', 'wss']),

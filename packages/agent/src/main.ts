@@ -16,6 +16,8 @@ import type { CloudLogBackend } from './logging/cloud-backend.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+import { ShapingFile } from './shape/file.ts';
+import type { DropCounts } from './shape/shaper.ts';
 
 export interface AgentOptions {
   /** Environment variables; see `agentSettings`. Default: those of the process. */
@@ -26,6 +28,8 @@ export interface AgentOptions {
 
 export interface AgentState {
   docker: { connected: boolean; containers: number; error?: string };
+  /** Lines that rules kept out of the journal, by reason. */
+  dropped: Readonly<DropCounts>;
   mqtt?: MqttLogBackend['state'];
   cloud?: CloudLogBackend['state'];
   journal: ReturnType<Journal['stats']>;
@@ -72,8 +76,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   const mqtt = createMqttBackend(backend);
   const cloud = createCloudBackend(backend);
   const docker = connectEngine({ env });
-  const monitor = new ContainerLogMonitor(local, docker, {
+  const shaping =
+    config.shapingFile !== undefined
+      ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => monitor.reshape() }))
+      : undefined;
+  const monitor: ContainerLogMonitor = new ContainerLogMonitor(local, docker, {
     positions: local,
+    shaping,
     log,
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
@@ -84,6 +93,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       containers: monitor.state.containers,
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
+    dropped: { ...monitor.dropped },
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
     journal: journal.stats(),

@@ -175,7 +175,11 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   /** Forgets a source that is gone for good. */
   forget(key: string): void {
-    const position = { key, value: null };
+    this.move({ key, value: null });
+  }
+
+  /** Saves a position without a line: what a source had was not wanted. */
+  move(position: SourcePosition): void {
     if (this.#builder.isFullFor('', position)) this.#seal();
     this.#builder.move(position);
     this.#commits.schedule(false);

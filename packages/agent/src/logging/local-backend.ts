@@ -68,6 +68,10 @@ export class LocalLogBackend implements LogBackend, PositionStore, AsyncDisposab
     return this.journal.ready();
   }
 
+  move(position: SourcePosition): void {
+    this.journal.move(position);
+  }
+
   forget(key: string): void {
     this.journal.forget(key);
   }

@@ -29,6 +29,8 @@ export interface LogBackend {
    * a network never does, and counts what it must drop.
    */
   log(message: LogInput, position?: SourcePosition): void | Promise<void>;
+  /** The source has moved on without a line for this backend. One that saves positions can save this one. */
+  move?(position: SourcePosition): void;
   /** The source with this position key is gone for good: a backend that saves positions can drop its own. */
   forget?(key: string): void;
   /** Starts what the backend needs. Optional, since a local one needs nothing. */
