@@ -1,4 +1,4 @@
-import type { LogInput } from '@millrace/wire';
+import { type LogInput, limits, truncateUtf8 } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../assemble/assembler.ts';
 import { levelOf } from '../classify/level.ts';
 import type { Json, SourcePosition } from '../logging/types.ts';
@@ -114,7 +114,8 @@ export class LogCursor {
     if (readBefore > length || (readBefore === length && readBefore > 0)) return undefined;
     const { textStart, ms } =
       readBefore > 0 ? continued(line, start + readBefore) : { textStart: start, ms: line.ms };
-    const message = source.toString('utf8', textStart, end);
+    const text = source.toString('utf8', textStart, end);
+    const message = line.cutBytes > 0 ? truncateUtf8(text, limits.maxMessageBytes, line.cutBytes) : text;
     if (pass.isFollowed && readBefore === 0 && this.isDoubtful(line, message, pass)) {
       pass.isDoubtful = true;
       return undefined;

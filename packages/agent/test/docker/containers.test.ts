@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { limits } from '@millrace/wire';
 import pino, { type Logger } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
@@ -319,4 +320,17 @@ test('what is left to say of a container is said when it ends, before its positi
   expect(journal.messages(id)).toEqual(['same', 'last message repeated 2 times']);
   await until(() => journal.forgotten.length > 0);
   expect(journal.position(`docker:${id}`)).toBeUndefined();
+});
+
+test('a line of megabytes is cut and says by how much; bytes that are no UTF-8 and colours harm nothing', async () => {
+  const journal = new MemoryJournal();
+  await using _monitor = await monitorOver(journal);
+  const long = "head -c 3000000 /dev/zero | tr '\\0' x; echo";
+  const { id } = await engine.run({ cmd: ['sh', '-c', `${long}; printf 'a\\377\\033[31mb\\n'`] });
+  await until(() => journal.messages(id).length === 2);
+  const [cut = '', odd] = journal.messages(id);
+  const [, kept = '', missing] = /^(x+)… \[truncated (\d+) bytes\]$/.exec(cut) ?? [];
+  expect(kept.length + Number(missing)).toBe(3_000_000);
+  expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(limits.maxMessageBytes);
+  expect(odd).toBe('a\ufffd\u001b[31mb');
 });

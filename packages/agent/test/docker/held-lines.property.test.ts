@@ -71,7 +71,8 @@ function live(
   for (const { stream, nanos, message } of log.filter((line) => line.nanos >= since)) {
     if (reads !== undefined && pass.newLines >= reads) return position;
     const source = Buffer.from(message);
-    const line: LogLine = { stream, nanos, ms: 0, source, start: 0, end: source.length, isUnfinished: false };
+    const end = source.length;
+    const line: LogLine = { stream, nanos, ms: 0, source, start: 0, end, cutBytes: 0, isUnfinished: false };
     cursor.take(line, pass);
   }
   void cursor.flush();
