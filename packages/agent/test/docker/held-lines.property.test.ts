@@ -1,14 +1,15 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { LogCursor } from '../../src/docker/cursor.ts';
+import { LogCursor, type Pass } from '../../src/docker/cursor.ts';
 import { LineReader, type LogLine } from '../../src/docker/lines.ts';
 import { type LogStream, Resume } from '../../src/docker/position.ts';
+import { LocalLogBackend } from '../../src/logging/local-backend.ts';
 import type { Json } from '../../src/logging/types.ts';
 import { combine, type Rules, ruleSchema } from '../../src/shape/rules.ts';
 
 // What a process that died still held must not come back.
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -40,6 +41,24 @@ interface Life {
   rules?: Rules;
 }
 
+function passOver(cursor: LogCursor): Pass {
+  return {
+    isFollowed: false,
+    isRotated: false,
+    lines: new LineReader(),
+    resume: new Resume(cursor.current),
+    newLines: 0,
+    newBytes: 0,
+    isDoubtful: false,
+  };
+}
+
+function lineOf({ stream, nanos, message }: Written): LogLine {
+  const source = Buffer.from(message);
+  const end = source.length;
+  return { stream, nanos, ms: 0, source, start: 0, end, cutBytes: 0, isUnfinished: false };
+}
+
 /** One life of the agent: reads on from what was saved, and dies with lines still held. */
 function live(
   log: Written[],
@@ -59,21 +78,10 @@ function live(
     },
   });
   const { since } = cursor.resumePoint(10_000_000, 0);
-  const pass = {
-    isFollowed: false,
-    isRotated: false,
-    lines: new LineReader(),
-    resume: new Resume(cursor.current),
-    newLines: 0,
-    newBytes: 0,
-    isDoubtful: false,
-  };
-  for (const { stream, nanos, message } of log.filter((line) => line.nanos >= since)) {
+  const pass = passOver(cursor);
+  for (const line of log.filter(({ nanos }) => nanos >= since)) {
     if (reads !== undefined && pass.newLines >= reads) return position;
-    const source = Buffer.from(message);
-    const end = source.length;
-    const line: LogLine = { stream, nanos, ms: 0, source, start: 0, end, cutBytes: 0, isUnfinished: false };
-    cursor.take(line, pass);
+    cursor.take(lineOf(line), pass);
   }
   void cursor.flush();
   return position;
@@ -111,4 +119,34 @@ test('a process that dies with lines held: they are read again, and no other lin
     ),
     { numRuns: 500 },
   );
+});
+
+test('where rules drop everything, the position is saved all the same, now and then', async () => {
+  await using backend = new LocalLogBackend();
+  const rules = combine([ruleSchema.parse({ minLevel: 'error' })]);
+  const container = { id: 'c'.repeat(64), name: 'web', labels: {} };
+  const cursor = new LogCursor({
+    ...{ container, saved: undefined, rules, startMs: () => 0 },
+    deliver: () => {
+      throw new Error('nothing is to be handed on');
+    },
+    move: (position) => backend.move(position),
+  });
+  const pass = passOver(cursor);
+  const write = (i: number) =>
+    cursor.take(
+      lineOf({ stream: 'out', nanos: String(i).padStart(19, '0'), message: '{"level":"info"}' }),
+      pass,
+    );
+  const saved = async () => {
+    await backend.journal.flush();
+    return backend.position(cursor.key);
+  };
+  vi.useRealTimers();
+  vi.useFakeTimers({ toFake: ['performance'] });
+  write(1);
+  expect(await saved()).toBeUndefined();
+  vi.advanceTimersByTime(10_000);
+  for (let i = 2; i <= 5; i++) write(i);
+  expect(await saved()).toMatchObject({ out: { last: '2'.padStart(19, '0') } });
 });
