@@ -113,6 +113,11 @@ export const agentSettings = {
     defaultText: '127.0.0.1',
     help: 'Address for SYSLOG_PORT. Syslog knows no login: on another than loopback whoever reaches it can write.',
   },
+  shapingFile: {
+    env: 'SHAPING_FILE',
+    schema: z.string().min(1).optional(),
+    help: 'YAML file with rules for lines: least level, drop, keep, redact, rate. Read again when it changes.',
+  },
   mqttBroker: {
     env: 'MQTT_BROKER',
     schema: url(['mqtt', 'mqtts', 'ws', 'wss']),

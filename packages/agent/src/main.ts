@@ -17,6 +17,7 @@ import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
 import { ProcessMeter } from './metrics/process-meter.ts';
+import { ShapingFile } from './shape/file.ts';
 import { createSources } from './sources.ts';
 import type { AgentState } from './state.ts';
 
@@ -73,8 +74,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   const mqtt = createMqttBackend(backend);
   const cloud = createCloudBackend(backend);
   const docker = connectEngine({ env });
-  const monitor = new ContainerLogMonitor(local, docker, {
+  const shaping =
+    config.shapingFile !== undefined
+      ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => monitor.reshape() }))
+      : undefined;
+  const monitor: ContainerLogMonitor = new ContainerLogMonitor(local, docker, {
     positions: local,
+    shaping,
     log,
     logs: config.dockerLogs,
     historyMs: config.historyMs,
@@ -89,6 +95,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
     sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
+    dropped: { ...monitor.dropped },
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
     journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },

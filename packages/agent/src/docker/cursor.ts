@@ -1,7 +1,9 @@
-import type { LogInput } from '@millrace/wire';
+import { type LogInput, limits, truncateUtf8 } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../assemble/assembler.ts';
 import { levelOf } from '../classify/level.ts';
 import type { Json, SourcePosition } from '../logging/types.ts';
+import type { Rules } from '../shape/rules.ts';
+import { type DropCounts, noDrops, Shaper } from '../shape/shaper.ts';
 import type { LineReader, LogLine } from './lines.ts';
 import {
   advance,
@@ -44,8 +46,14 @@ export interface LogCursorOptions {
   startMs(): number;
   /** How lines become messages. Default: traces are joined. */
   multiline?: Multiline;
+  /** What is done to messages before they are handed on. */
+  rules?: Rules;
+  /** Counts what the rules drop; may be shared. */
+  drops?: DropCounts;
   /** Takes a message; a promise holds the container's stream back until it is settled. */
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
+  /** Takes a position now and then while rules drop every line. */
+  move?(position: SourcePosition): void;
 }
 
 /**
@@ -64,6 +72,8 @@ export class LogCursor {
   private position: DockerPosition | undefined;
   private handedOn: DockerPosition;
   private readonly assembler: Assembler<StreamMark>;
+  private shaper: Shaper<StreamMark> | undefined;
+  private movedMs = performance.now();
   private readonly lastMessage: Partial<Record<LogStream, string>> = {};
 
   constructor(options: LogCursorOptions) {
@@ -74,8 +84,9 @@ export class LogCursor {
     this.handedOn = this.position ?? {};
     this.assembler = new Assembler({
       multiline: options.multiline ?? 'traces',
-      release: (line) => this.handOn(line),
+      release: (line) => (this.shaper ? this.shaper.take(line) : this.handOn(line)),
     });
+    this.shape(options.rules);
   }
 
   get current(): DockerPosition | undefined {
@@ -103,7 +114,8 @@ export class LogCursor {
     if (readBefore > length || (readBefore === length && readBefore > 0)) return undefined;
     const { textStart, ms } =
       readBefore > 0 ? continued(line, start + readBefore) : { textStart: start, ms: line.ms };
-    const message = source.toString('utf8', textStart, end);
+    const text = source.toString('utf8', textStart, end);
+    const message = line.cutBytes > 0 ? truncateUtf8(text, limits.maxMessageBytes, line.cutBytes) : text;
     if (pass.isFollowed && readBefore === 0 && this.isDoubtful(line, message, pass)) {
       pass.isDoubtful = true;
       return undefined;
@@ -121,14 +133,42 @@ export class LogCursor {
     return this.assembler.push({ stream, message, timestampMs: ms, level, mark }, source, textStart, end);
   }
 
-  /** Hands on what waits for a line that could be joined to it. */
-  flush(): void | Promise<void> {
-    return this.assembler.flush();
+  /** From now on these rules hold. */
+  shape(rules: Rules | undefined): void {
+    void this.shaper?.flush();
+    const { drops = noDrops() } = this.options;
+    this.shaper =
+      rules &&
+      new Shaper({
+        rules,
+        drops,
+        deliver: (line) => this.handOn(line),
+        skip: (line) => this.skip(line),
+      });
+  }
+
+  /** Hands on what waits for a line that could be joined to it, and the summaries of what was dropped. */
+  async flush(): Promise<void> {
+    await this.assembler.flush();
+    await this.shaper?.flush();
+  }
+
+  /** A line is not handed on. Its mark is saved with the next one that is, or after a while by itself. */
+  private skip(line: AssembledLine<StreamMark>): void {
+    this.pass(line);
+    const nowMs = performance.now();
+    if (nowMs - this.movedMs < moveIntervalMs) return;
+    this.movedMs = nowMs;
+    this.options.move?.({ key: this.key, value: this.handedOn as unknown as Json });
+  }
+
+  private pass({ stream, mark }: AssembledLine<StreamMark>): void {
+    this.handedOn = { ...this.handedOn, [stream]: mark };
   }
 
   private handOn(line: AssembledLine<StreamMark>): void | Promise<void> {
-    const { stream, message, timestampMs, level, mark } = line;
-    this.handedOn = { ...this.handedOn, [stream]: mark };
+    const { stream, message, timestampMs, level } = line;
+    this.pass(line);
     return this.options.deliver(
       {
         ...this.fields,
@@ -156,6 +196,9 @@ export class LogCursor {
     return begun === undefined ? position : begin(position, other, begun);
   }
 }
+
+/** How much is read again after a crash when nothing of it was wanted. */
+const moveIntervalMs = 5_000;
 
 /** What an entry of a log file has around its text: names, stream, time. */
 const entryBytes = 80;

@@ -16,6 +16,8 @@ export class FrameSplitter {
   end = 0;
   /** The piece ended with a newline, which may be among the bytes that were passed over. */
   endsLine = false;
+  /** How many bytes of the piece were passed over, behind those that are kept. */
+  passedOver = 0;
   /** The stream is one of a terminal. `undefined` before the first byte. */
   isRaw: boolean | undefined;
   private readonly maxPieceBytes: number;
@@ -23,8 +25,10 @@ export class FrameSplitter {
   private offset = 0;
   /** How far `held` has been searched for a newline already. */
   private searched = 0;
-  /** Bytes of the current frame still to be passed over; in a raw stream, -1: up to the next newline. */
+  /** Bytes of the current frame still to be passed over. */
   private skip = 0;
+  /** Bytes passed over behind {@link cut}. */
+  private cutBytes = 0;
   /** Header of the frame whose first `maxPieceBytes` are held while the rest is passed over. */
   private cut: Buffer | undefined;
 
@@ -54,7 +58,7 @@ export class FrameSplitter {
   takeRest(): boolean {
     if (!this.isRaw) return false;
     if (this.cut) {
-      this.emit(this.cut, 0, this.cut.length, false);
+      this.emit(this.cut, 0, this.cut.length, false, this.cutBytes);
       this.cut = undefined;
       return true;
     }
@@ -78,7 +82,8 @@ export class FrameSplitter {
     if (end <= held.length) {
       this.stream = stream === 0 ? 1 : stream;
       this.offset = end;
-      this.emit(held, start, Math.min(end, start + this.maxPieceBytes), held[end - 1] === 0x0a && length > 0);
+      const kept = Math.min(end, start + this.maxPieceBytes);
+      this.emit(held, start, kept, held[end - 1] === 0x0a && length > 0, end - kept);
       return true;
     }
     if (length <= this.maxPieceBytes || held.length - start < this.maxPieceBytes) return false;
@@ -86,6 +91,7 @@ export class FrameSplitter {
     const cut = Buffer.from(held.subarray(start, start + this.maxPieceBytes));
     this.cut = cut;
     this.skip = length - this.maxPieceBytes;
+    this.cutBytes = this.skip;
     this.offset = start + this.maxPieceBytes;
     return this.passOver(cut);
   }
@@ -96,7 +102,7 @@ export class FrameSplitter {
     this.skip -= passed;
     if (this.skip > 0) return false;
     this.cut = undefined;
-    this.emit(cut, 0, cut.length, this.held[this.offset - 1] === 0x0a);
+    this.emit(cut, 0, cut.length, this.held[this.offset - 1] === 0x0a, this.cutBytes);
     return true;
   }
 
@@ -104,30 +110,32 @@ export class FrameSplitter {
     const { held } = this;
     const newline = held.indexOf(0x0a, Math.max(this.offset, this.searched));
     if (this.cut) {
-      if (newline < 0) {
-        this.offset = held.length;
-        return false;
-      }
-      this.offset = newline + 1;
-      this.emit(this.cut, 0, this.cut.length, true);
+      const end = newline < 0 ? held.length : newline + 1;
+      this.cutBytes += end - this.offset;
+      this.offset = end;
+      if (newline < 0) return false;
+      this.emit(this.cut, 0, this.cut.length, true, this.cutBytes);
       this.cut = undefined;
       return true;
     }
     if (newline >= 0) {
       const start = this.offset;
       this.offset = newline + 1;
-      this.emit(held, start, Math.min(newline + 1, start + this.maxPieceBytes), true);
+      const kept = Math.min(newline + 1, start + this.maxPieceBytes);
+      this.emit(held, start, kept, true, newline + 1 - kept);
       return true;
     }
     this.searched = held.length;
     if (held.length - this.offset > this.maxPieceBytes) {
       this.cut = Buffer.from(held.subarray(this.offset, this.offset + this.maxPieceBytes));
+      this.cutBytes = held.length - this.offset - this.maxPieceBytes;
       this.offset = held.length;
     }
     return false;
   }
 
-  private emit(source: Buffer, start: number, end: number, endsLine: boolean): void {
+  private emit(source: Buffer, start: number, end: number, endsLine: boolean, passedOver = 0): void {
+    this.passedOver = passedOver;
     this.source = source;
     this.start = start;
     this.end = end;

@@ -12,6 +12,8 @@ export interface LogLine {
   source: Buffer;
   start: number;
   end: number;
+  /** How much longer the line was; not exact for a terminal's, whose timestamps between pieces count as well. */
+  cutBytes: number;
   /** The line has no newline yet: what a container that has ended left behind. */
   isUnfinished: boolean;
 }
@@ -22,6 +24,7 @@ interface OpenLine {
   ms: number;
   pieces: Buffer[];
   bytes: number;
+  cutBytes: number;
 }
 
 /** The engine broke off the log with a message of its own, for example over a damaged log file. */
@@ -131,10 +134,11 @@ export class LineReader {
         source,
         start: text,
         end: withoutNewline(source, text, end),
+        cutBytes: this.passedOver(),
         isUnfinished: false,
       };
     } else {
-      open ??= { nanos, ms, pieces: [], bytes: 0 };
+      open ??= { nanos, ms, pieces: [], bytes: 0, cutBytes: 0 };
       this.open[stream] = open;
       this.append(open, source, text, end);
       if (endsLine) line = this.close(stream, open, false);
@@ -160,7 +164,11 @@ export class LineReader {
       end = withoutNewline(source, start, end);
       if (end > start && source[end - 1] === 0x0d) end--;
     }
-    const line: LogLine = { stream: 'out', nanos, ms, source, start, end, isUnfinished: !frames.endsLine };
+    const cutBytes = this.passedOver();
+    const line: LogLine = {
+      ...{ stream: 'out', nanos, ms, source, start, end, cutBytes },
+      isUnfinished: !frames.endsLine,
+    };
     if (this.restart && nanos < this.restart.startedAt) this.part(line, this.restart.endedAt);
     return line;
   }
@@ -175,6 +183,7 @@ export class LineReader {
       const ms = Number(nanos.slice(0, -6));
       this.waiting = { ...line, nanos, ms, start: at + match[0].length };
       line.end = at;
+      line.cutBytes = 0;
       line.isUnfinished = false;
       return;
     }
@@ -183,18 +192,26 @@ export class LineReader {
   /** A piece that has no timestamp cannot come from the engine as we know it; its text is kept all the same. */
   private withoutTime(stream: LogStream, open: OpenLine | undefined): LogLine | undefined {
     const { frames } = this;
-    const line = open ?? { nanos: this.clock.nanos, ms: this.clock.ms, pieces: [], bytes: 0 };
+    const line = open ?? { nanos: this.clock.nanos, ms: this.clock.ms, pieces: [], bytes: 0, cutBytes: 0 };
     if (line.nanos === '') throw new EngineLogError('the log has no timestamps');
     this.open[stream] = line;
     this.append(line, frames.source, frames.start, frames.end);
     return frames.endsLine || this.isTerminal ? this.close(stream, line, !frames.endsLine) : undefined;
   }
 
+  /** Bytes of the frame's text that were passed over. */
+  private passedOver(): number {
+    const { passedOver, endsLine } = this.frames;
+    return passedOver > 0 && endsLine ? passedOver - 1 : passedOver;
+  }
+
   private append(open: OpenLine, source: Buffer, start: number, end: number): void {
-    const room = this.maxLineBytes - open.bytes;
-    if (room <= 0) return;
+    const kept = Math.min(end, start + this.maxLineBytes - open.bytes);
+    const textEnd = withoutNewline(source, start, end);
+    open.cutBytes += Math.max(0, textEnd - kept) + this.passedOver();
+    if (kept <= start) return;
     // A copy: the source is a buffer of the socket's, many times as large.
-    const piece = Buffer.from(source.subarray(start, Math.min(end, start + room)));
+    const piece = Buffer.from(source.subarray(start, kept));
     open.pieces.push(piece);
     open.bytes += piece.length;
   }
@@ -203,7 +220,8 @@ export class LineReader {
     this.open[stream] = undefined;
     const source = open.pieces.length === 1 ? (open.pieces[0] as Buffer) : Buffer.concat(open.pieces);
     const end = withoutNewline(source, 0, source.length);
-    return { stream, nanos: open.nanos, ms: open.ms, source, start: 0, end, isUnfinished };
+    const { nanos, ms, cutBytes } = open;
+    return { stream, nanos, ms, source, start: 0, end, cutBytes, isUnfinished };
   }
 }
 

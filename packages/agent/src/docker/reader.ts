@@ -1,5 +1,6 @@
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
+import type { Rules } from '../shape/rules.ts';
 import { type ContainerState, type EngineApi, EngineRefusal } from './api.ts';
 import { Backoff } from './backoff.ts';
 import { LogCursor, type LogCursorOptions, type Pass } from './cursor.ts';
@@ -116,6 +117,11 @@ export class ContainerReader {
 
   identify(container: ContainerIdentity): void {
     this.cursor.identify(container);
+  }
+
+  /** From now on these rules hold for its lines. */
+  shape(rules: Rules | undefined): void {
+    this.cursor.shape(rules);
   }
 
   /** To be called now and then: ends a stream that hangs, and one that a clock set back would leave silent. */

@@ -1,5 +1,5 @@
 import { setImmediate as yieldToLoop } from 'node:timers/promises';
-import { isLevel, type LogMessage, levelRank } from '@millrace/wire';
+import { isLevel, type LogMessage, levelRank, withFields } from '@millrace/wire';
 import type { DeviceClock } from '../clock/device-clock.ts';
 import type { LogQuery } from '../logging/types.ts';
 import type { Journal } from './journal.ts';
@@ -42,7 +42,7 @@ export async function queryJournal(journal: Journal, query: LogQuery): Promise<L
   const collect = (lines: LogMessage[]): boolean => {
     for (let i = lines.length - 1; i >= 0 && found.length < limit; i--) {
       const line = lines[i] as LogMessage;
-      if (matches(line, query)) found.push(line);
+      if (matches(line, query)) found.push(withFields(line));
     }
     return found.length >= limit;
   };

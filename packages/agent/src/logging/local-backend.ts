@@ -1,4 +1,4 @@
-import { completeMessage, MillraceError } from '@millrace/wire';
+import { completeMessage, MillraceError, withFields } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { FolderDisk } from '../journal/disk.ts';
 import { Journal } from '../journal/journal.ts';
@@ -111,7 +111,7 @@ export class LocalLogBackend implements LogBackend, PositionStore, AsyncDisposab
     const stop = this.journal.watch((text, journal, seq) => {
       const line = completeMessage(JSON.parse(text), journal, seq);
       if (!matches(line, query)) return;
-      if (queue.length < maxFollowLines) queue.push(line);
+      if (queue.length < maxFollowLines) queue.push(withFields(line));
       else missed++;
       wake.resolve();
     });

@@ -11,6 +11,9 @@ import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
 import { type ContainerIdentity, isLeftAlone } from '../docker/services.ts';
 import { type ContainerEvent, type EngineSession, watchEngine } from '../docker/watcher.ts';
+import { type RuleSource, shapingOf } from '../shape/container-shaping.ts';
+import type { Rules } from '../shape/rules.ts';
+import { type DropCounts, noDrops } from '../shape/shaper.ts';
 import type { EncodedLog, LogBackend, PositionStore, SourcePosition } from './types.ts';
 
 export interface MonitorOptions {
@@ -22,6 +25,8 @@ export interface MonitorOptions {
    * files where they can be read and else through the API (`auto`, the default).
    */
   logs?: 'auto' | 'files' | 'api';
+  /** Rules for lines beside those on the containers' labels; call `reshape` when they have changed. */
+  shaping?: RuleSource;
   /** How much of the past of a container that was never read is wanted. Default one hour. */
   historyMs?: number;
   /** When this device began to keep logs, in ms since 1970; `historyMs` counts back from it. Default: now. */
@@ -62,6 +67,7 @@ interface LogReader {
   run(session: EngineSession | undefined, hasEnded: boolean): Promise<void>;
   died(): void;
   identify(container: ContainerIdentity): void;
+  shape(rules: Rules | undefined): void;
   check(nowMs: number): void;
 }
 
@@ -89,6 +95,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private error: MillraceError | undefined;
   private lines = 0;
   private failures = 0;
+  private readonly drops = noDrops();
+  private readonly identities = new Map<string, ContainerIdentity>();
   private readonly failed = new Set<LogBackend>();
 
   /** @param docker a dockerode client, see `connectEngine` */
@@ -118,6 +126,19 @@ export class ContainerLogMonitor implements AsyncDisposable {
       lines: this.lines,
       failures: this.failures,
     };
+  }
+
+  /** Lines that rules kept from the backends, by reason. */
+  get dropped(): Readonly<DropCounts> {
+    return this.drops;
+  }
+
+  /** The rules have changed: applies them to every container from its next line on. */
+  reshape(): void {
+    for (const [id, reader] of this.readers) {
+      const container = this.identities.get(id);
+      if (container) reader.shape(shapingOf(container, this.options.shaping).rules);
+    }
   }
 
   /** Resolves after the first attempt to reach the engine, whether it succeeded or not. Further calls do nothing. */
@@ -210,7 +231,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
         known?.died();
         break;
       case 'rename':
-        known?.identify(container);
+        if (known) this.identify(known, container);
         break;
       case 'destroy':
         // Its log may still be flowing to us: the reader ends by itself when it has seen the last of it.
@@ -231,7 +252,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private readerOf(container: ContainerIdentity): LogReader | undefined {
     const known = this.readers.get(container.id);
     if (known) {
-      known.identify(container);
+      this.identify(known, container);
       return known;
     }
     if (isLeftAlone(container) || this.isOwn(container.id)) return undefined;
@@ -242,9 +263,16 @@ export class ContainerLogMonitor implements AsyncDisposable {
       // A clock that was ahead when this device began must not hide what is logged now.
       startMs: () => Math.min(this.firstSeenMs, Date.now()) - historyMs,
       deliver: (line, position) => this.deliver(line, position),
+      move: (position) => {
+        for (const backend of this.backends) backend.move?.(position);
+      },
+      ...shapingOf(container, this.options.shaping, log),
+      drops: this.drops,
     };
     const reader = this.files?.readerOf(options) ?? this.apiReaderOf(options, log);
-    if (reader) this.readers.set(container.id, reader);
+    if (!reader) return undefined;
+    this.readers.set(container.id, reader);
+    this.identities.set(container.id, container);
     return reader;
   }
 
@@ -256,6 +284,14 @@ export class ContainerLogMonitor implements AsyncDisposable {
       'this container has no log file that can be read: it is left alone',
     );
     return undefined;
+  }
+
+  /** Labels never change, but rules may go by the name. */
+  private identify(reader: LogReader, container: ContainerIdentity): void {
+    const isRenamed = this.identities.get(container.id)?.name !== container.name;
+    this.identities.set(container.id, container);
+    reader.identify(container);
+    if (isRenamed) reader.shape(shapingOf(container, this.options.shaping).rules);
   }
 
   /** The hostname tells only the first 12 digits of the id. */
@@ -275,6 +311,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
     await reader.run(session, hasEnded);
     if (!reader.isGone || this.readers.get(reader.id) !== reader) return;
     this.readers.delete(reader.id);
+    this.identities.delete(reader.id);
     this.forget(reader.key);
   }
 
@@ -286,6 +323,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
           const state = await this.api.stateOf(reader.id, session.signal);
           if (!state || !(Date.parse(state.finishedAt) >= reader.startMs)) {
             this.readers.delete(reader.id);
+            this.identities.delete(reader.id);
             continue;
           }
         }

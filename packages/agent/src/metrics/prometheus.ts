@@ -11,13 +11,8 @@ type Sample = [labels: Record<string, string>, value: number];
  * An agent's state in the text format of Prometheus (version 0.0.4). The library is loaded by the first call: most
  * devices are never asked.
  */
-export async function renderMetrics({
-  docker,
-  sources,
-  journal,
-  process,
-  ...backends
-}: AgentState): Promise<string> {
+export async function renderMetrics(state: AgentState): Promise<string> {
+  const { docker, sources, dropped, mqtt, cloud, journal, process } = state;
   const { Counter, Gauge, Registry } = await import('prom-client');
   const registry = new Registry();
   const register =
@@ -36,6 +31,12 @@ export async function renderMetrics({
     'shed_lines_total',
     'Lines shed before every backend had sent them, by level.',
     ...levels.map((level, rank): Sample => [{ level }, journal.shed[rank] ?? 0]),
+  );
+
+  counter(
+    'dropped_lines_total',
+    'Lines that rules kept out of the journal, by reason.',
+    ...Object.entries(dropped).map(([reason, lines]): Sample => [{ reason }, lines]),
   );
 
   gauge('journal_bytes', 'Bytes of the journal on disk.', [{}, journal.diskBytes]);
@@ -64,7 +65,6 @@ export async function renderMetrics({
     );
   }
 
-  const { mqtt, cloud } = backends;
   const each = (value: (state: NonNullable<typeof mqtt | typeof cloud>) => number): Sample[] => [
     ...(mqtt ? [[{ backend: 'mqtt' }, value(mqtt)] as Sample] : []),
     ...(cloud ? [[{ backend: 'cloud' }, value(cloud)] as Sample] : []),

@@ -1,9 +1,17 @@
+import { readdir, readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { limits } from '@millrace/wire';
 import pino, { type Logger } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
+import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
+import { LocalLogBackend } from '../../src/logging/local-backend.ts';
 import { ContainerLogMonitor, type MonitorOptions } from '../../src/logging/monitor.ts';
+import type { Rule } from '../../src/shape/rules.ts';
+import { summaryMs } from '../../src/shape/shaper.ts';
 import { MemoryJournal, numbered, printBoth } from './memory-journal.ts';
 
 /** A logger whose messages a test can look at. */
@@ -265,5 +273,71 @@ describe.for(['auto', 'api'] as const)('logs: %s', (logs) => {
     ]);
     expect(levels).toContainEqual(['{"level":"debug"}', 'debug']);
     expect(journal.messages(id, 'stderr')).toEqual(['2026/01/01 00:00:00 INFO fine', 'last\n  words']);
+  });
+
+  test('rules on labels and from a source: what they take out is never in the journal, and a change takes effect', async () => {
+    await using dir = await tempDir('millrace-shaped-');
+    const backend = new LocalLogBackend({ enableFilePersistence: true, logDir: dir.path });
+    const shaping: { rules: Rule[] } = { rules: [{ minLevel: 'warn' }] };
+    const monitor = new ContainerLogMonitor(backend, engine.docker, {
+      positions: backend,
+      historyMs: 0,
+      logs,
+      shaping,
+    });
+    await monitor.start();
+    const script =
+      'echo {\\"level\\":\\"info\\"}; echo WARN mail ann@example.com; read x < /go; echo again bob@example.com';
+    const container = await engine.run({
+      cmd: ['sh', '-c', `mkfifo /go; ${script}`],
+      labels: { 'millrace.redact': 'email' },
+    });
+    const messages = async () =>
+      (await backend.getLogs({ containerId: container.id })).map(({ message }) => message);
+    await until(async () => (await messages()).length === 1);
+    shaping.rules = [];
+    monitor.reshape();
+    const go = await container.exec({ Cmd: ['sh', '-c', 'echo > /go'] });
+    await go.start({});
+    await until(async () => (await messages()).length === 2);
+    expect(await messages()).toEqual(['WARN mail [email]', 'again [email]']);
+    expect(monitor.dropped).toEqual({ level: 1, pattern: 0, repeat: 0, rate: 0 });
+    await monitor.stop();
+    await backend.disconnect();
+    const files = await readdir(dir.path);
+    const stored = await Promise.all(files.map((name) => readFile(join(dir.path, name))));
+    const text = stored.map((bytes) => gunzipSync(bytes).toString()).join('');
+    expect(text).toContain('again [email]');
+    expect(text).not.toContain('example.com');
+  });
+
+  test('what is left to say of a container is said when it ends, before its position is forgotten', async () => {
+    const journal = new MemoryJournal();
+    await using _monitor = await monitorOver(journal);
+    const labels = { 'millrace.collapse-repeats': 'true' };
+    const { id } = await engine.run({
+      cmd: ['sh', '-c', 'for i in 1 2 3; do echo same; done'],
+      labels,
+      autoRemove: true,
+    });
+    await until(() => journal.messages(id).length > 0);
+    // Sooner than a summary would come by itself.
+    await until(() => journal.messages(id).length === 2, { timeoutMs: summaryMs - 2_000 });
+    expect(journal.messages(id)).toEqual(['same', 'last message repeated 2 times']);
+    await until(() => journal.forgotten.length > 0);
+    expect(journal.position(`docker:${id}`)).toBeUndefined();
+  });
+
+  test('a line of megabytes is cut and says by how much; bytes that are no UTF-8 and colours harm nothing', async () => {
+    const journal = new MemoryJournal();
+    await using _monitor = await monitorOver(journal);
+    const long = "head -c 3000000 /dev/zero | tr '\\0' x; echo";
+    const { id } = await engine.run({ cmd: ['sh', '-c', `${long}; printf 'a\\377\\033[31mb\\n'`] });
+    await until(() => journal.messages(id).length === 2);
+    const [cut = '', odd] = journal.messages(id);
+    const [, kept = '', missing] = /^(x+)… \[truncated (\d+) bytes\]$/.exec(cut) ?? [];
+    expect(kept.length + Number(missing)).toBe(3_000_000);
+    expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(limits.maxMessageBytes);
+    expect(odd).toBe('a\ufffd\u001b[31mb');
   });
 });

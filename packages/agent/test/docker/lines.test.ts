@@ -1,7 +1,7 @@
 import { limits } from '@millrace/wire';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { EngineLogError, LineReader } from '../../src/docker/lines.ts';
+import { EngineLogError, LineReader, type LogLine } from '../../src/docker/lines.ts';
 
 const pieceBytes = 16 * 1024;
 
@@ -153,6 +153,33 @@ test('a line that grows without bound is kept cut, and the next is whole', () =>
   }
 });
 
+test('what is missing of a line is counted, wherever its bytes are cut', () => {
+  const size = fc.integer({ min: 900, max: 60_000 });
+  fc.assert(
+    fc.property(size, fc.boolean(), cuts, (length, ended, places) => {
+      const line = { stderr: false, text: Buffer.alloc(length, 'x'), ms: 1_000 };
+      const count = (bytes: Buffer) => {
+        const reader = new LineReader({ maxLineBytes: 1000 });
+        const lines: { end: number; start: number; cutBytes: number }[] = [];
+        let from = 0;
+        for (const cut of [...places.map((at) => at % bytes.length).sort((a, b) => a - b), bytes.length]) {
+          reader.push(bytes.subarray(from, cut));
+          from = Math.max(from, cut);
+          for (let next = reader.next(); next; next = reader.next()) lines.push(next);
+        }
+        const [first] = [...lines, ...reader.unfinished()];
+        return first && first.end - first.start + first.cutBytes;
+      };
+      expect(count(frames(line, ended))).toBe(length);
+      // The stamps between a terminal's pieces count too, and its line's end has two bytes.
+      const stamps = Math.ceil((length + 2) / pieceBytes) * stamp(0).length;
+      expect(count(terminal(line, ended))).toBeGreaterThanOrEqual(length);
+      expect(count(terminal(line, ended))).toBeLessThanOrEqual(length + stamps + 2);
+    }),
+    { numRuns: 200 },
+  );
+});
+
 test('one frame of gigabytes is passed over without being held', () => {
   const header = Buffer.alloc(8);
   header[0] = 1;
@@ -168,7 +195,9 @@ test('one frame of gigabytes is passed over without being held', () => {
   }
   chunk[left - 1] = 0x0a;
   reader.push(chunk.subarray(0, left));
-  expect(plain(reader.next() as never).text.length).toBeLessThanOrEqual(1000);
+  const line = reader.next() as LogLine;
+  expect(line.end - line.start).toBeLessThanOrEqual(1000);
+  expect(line.end - line.start + line.cutBytes).toBe(0xffff_ffff - stamp(1_000).length - 1);
 });
 
 test('what is no log stream is refused, and what the engine says itself is an error', () => {

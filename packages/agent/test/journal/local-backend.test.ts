@@ -33,6 +33,24 @@ test('keeps the last lines in memory and answers every filter', async () => {
   expect((await backend.getLogs({ until: stamp, limit: 1 })).map((l) => l.message)).toEqual(['line 499']);
 });
 
+test('values of JSON and logfmt are shown as fields, those that were given before all; nothing of it is stored', async () => {
+  await using dir = await tempDir();
+  await using backend = new LocalLogBackend({ enableFilePersistence: true, logDir: dir.path });
+  const stopped = new AbortController();
+  const followed = backend.follow({}, stopped.signal);
+  const next = followed.next();
+  backend.log(line(1, { message: '{"status":500}' }));
+  backend.log(line(2, { message: 'status=500 took=1.5' }));
+  backend.log(line(3, { message: '{"status":500}', fields: { given: true } }));
+  backend.log(line(4));
+  const fields = [{ status: 500 }, { status: 500, took: 1.5 }, { given: true }, undefined];
+  expect((await backend.getLogs()).map((l) => l.fields)).toEqual(fields);
+  expect((await next).value).toMatchObject({ message: '{"status":500}', fields: { status: 500 } });
+  stopped.abort();
+  const stored = backend.journal.recent().map((batch) => batch.lines.toString());
+  expect(stored.join('').match(/"fields"/g)).toHaveLength(1);
+});
+
 test('lines too old are not shown from memory', async () => {
   await using backend = new LocalLogBackend({ maxAge: 1000 });
   backend.log(line(1));

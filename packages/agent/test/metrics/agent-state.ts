@@ -4,6 +4,7 @@ import type { AgentState } from '../../src/state.ts';
 export const agentState: AgentState = {
   docker: { connected: true, containers: 3 },
   sources: { syslog: { connected: true, lines: 41, dropped: 42 }, journald: { connected: false, lines: 43 } },
+  dropped: { level: 51, pattern: 52, repeat: 53, rate: 54 },
   mqtt: {
     ...{
       connected: false,

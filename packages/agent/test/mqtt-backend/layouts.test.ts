@@ -48,6 +48,33 @@ test('the service layout shows one message per line under {base}/{appId}/{servic
   expect(backend.state).toMatchObject({ connected: true, published: 5, acked: 5, lines: 5, lost: 0 });
 });
 
+test('the service layout shows the values of JSON and logfmt as fields; the device layout leaves them to clouds', async () => {
+  await using broker = await startMosquitto();
+  await using watcher = await mosquittoSub(broker, '#');
+  for (const baseTopic of ['container-manager/logs', 'device/logs']) {
+    await using backend = new MqttLogBackend({
+      ...{ brokerUrl: broker.url, baseTopic, deviceUuid: 'd1', log: captureLog().log },
+    });
+    await backend.connect();
+    backend.log({ ...line, message: '{"status":500,"user":{"id":7}}' });
+    backend.log({ ...line, message: 'status=500 took=1.5' });
+    backend.log({ ...line, message: 'status=500 took=1.5', fields: { given: true } });
+    await until(() => backend.state.lag === 0);
+  }
+  await until(() => watcher.messages.filter(({ topic }) => !topic.endsWith('status')).length === 6);
+  const shown = watcher.messages.map(({ topic, payload }) => [
+    topic.split('/')[0],
+    JSON.parse(payload).fields,
+  ]);
+  expect(shown.filter(([base]) => base === 'container-manager').map(([, fields]) => fields)).toEqual([
+    { status: 500, user: { id: 7 } },
+    { status: 500, took: 1.5 },
+    { given: true },
+  ]);
+  const ofDevice = shown.filter(([base]) => base === 'device').map(([, fields]) => fields);
+  expect(ofDevice.filter((fields) => fields !== undefined)).toEqual([{ given: true }]);
+});
+
 test('the service layout, batched: {count, logs} under …/{level}/batch, by interval and by size', async () => {
   await using broker = await startMosquitto();
   await using watcher = await mosquittoSub(broker, 'container-manager/logs/#');

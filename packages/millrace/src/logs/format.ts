@@ -1,5 +1,5 @@
 import type { Level, LogMessage } from '@millrace/wire';
-import { type Colour, painter } from '../terminal/colours.ts';
+import { type Colour, type Paint, painter } from '../terminal/colours.ts';
 import { harmless } from '../terminal/harmless.ts';
 import { localTime } from '../terminal/time.ts';
 import type { LogLine } from './server.ts';
@@ -30,8 +30,17 @@ function columns(line: LogMessage, colourful: boolean, nowMs: number): string[] 
     paint('dim', localTime(line.timestamp, colourful ? nowMs : undefined)),
     paint('cyan', harmless(line.serviceName ?? line.source.name)),
     paint(colours[line.level] ?? 'dim', line.level.padEnd(5)),
-    `${harmless(line.message, { keepColours: colourful })}\n`,
+    `${colourful ? overLines(line.message, paint) : harmless(line.message)}\n`,
   ];
+}
+
+/**
+ * A message of several lines (a stack trace) as it was printed; the bar tells what continues it from a line of its
+ * own. In a pipe it stays on one line, which other programs take for one message.
+ */
+function overLines(message: string, paint: Paint): string {
+  const [first = '', ...rest] = message.split('\n').map((line) => harmless(line, { keepColours: true }));
+  return [first, ...rest.map((line) => `${paint('dim', '│')} ${line}`)].join('\n');
 }
 
 /** A made-up uuid is told from others by its beginning; a name that a person chose is left whole. */

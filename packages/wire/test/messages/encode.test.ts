@@ -109,6 +109,14 @@ test('truncateUtf8 never exceeds its limit, never cuts a character, and accounts
   );
 });
 
+test('truncateUtf8 adds what was missing before, and then marks a text that fits as well', () => {
+  expect(truncateUtf8('abc', 100, 5)).toBe('abc… [truncated 5 bytes]');
+  const cut = truncateUtf8('x'.repeat(200), 100, 1_000_000);
+  const mark = /^(x+)… \[truncated (\d+) bytes\]$/.exec(cut);
+  expect((mark?.[1]?.length ?? 0) + Number(mark?.[2])).toBe(1_000_200);
+  expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(100);
+});
+
 test('a line id is taken apart into what made it, and nothing else is taken for one', () => {
   fc.assert(
     fc.property(

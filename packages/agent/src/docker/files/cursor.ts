@@ -1,7 +1,9 @@
-import { defaultLevel, type Level, type LogInput, levelRank, limits } from '@millrace/wire';
+import { defaultLevel, type Level, type LogInput, levelRank, limits, truncateUtf8 } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
 import { levelOf, levelOfEscaped } from '../../classify/level.ts';
 import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
+import type { Rules } from '../../shape/rules.ts';
+import { type DropCounts, noDrops, Shaper } from '../../shape/shaper.ts';
 import { type DockerPosition, type LogStream, Resume } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
 import { LineEncoder } from './encoder.ts';
@@ -16,6 +18,8 @@ interface OpenLine {
   nano: number;
   pieces: string[];
   bytes: number;
+  /** Bytes of the pieces beyond what is kept of a line. */
+  cutBytes: number;
   /** It was read before, or is older than what is wanted. */
   isOld: boolean;
 }
@@ -33,7 +37,13 @@ export interface FileCursorOptions {
   isTerminal: boolean;
   fields: ServiceFields;
   multiline: Multiline;
+  /** What is done to messages before they are handed on. */
+  rules: Rules | undefined;
+  /** Counts what the rules drop; may be shared. */
+  drops: DropCounts | undefined;
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
+  /** Takes a position now and then while rules drop every line. */
+  move(position: SourcePosition): void;
   /** The short way for lines that need not become objects, if there is one. */
   encoded: EncodedLog | undefined;
 }
@@ -55,6 +65,8 @@ export class FileCursor implements PositionSource {
   private readonly err: StreamProgress;
   private readonly open: Record<LogStream, OpenLine | undefined> = { out: undefined, err: undefined };
   private readonly assembler: Assembler<LineMark>;
+  private shaper: Shaper<LineMark> | undefined;
+  private movedMs = performance.now();
   private encoder: LineEncoder;
   private fields: ServiceFields;
   /** Behind the last entry that has ended a line. */
@@ -76,8 +88,22 @@ export class FileCursor implements PositionSource {
     this.err = new StreamProgress('err', options.saved?.err);
     this.assembler = new Assembler({
       multiline: options.multiline,
-      release: (line) => this.handOn(line),
+      release: (line) => (this.shaper ? this.shaper.take(line) : this.handOn(line)),
     });
+    this.shape(options.rules);
+  }
+
+  /** From now on these rules hold. */
+  shape(rules: Rules | undefined): void {
+    void this.shaper?.flush();
+    this.shaper =
+      rules &&
+      new Shaper({
+        rules,
+        drops: this.options.drops ?? noDrops(),
+        deliver: (line) => this.handOn(line),
+        skip: (line) => this.skip(line),
+      });
   }
 
   identify(fields: ServiceFields): void {
@@ -196,9 +222,10 @@ export class FileCursor implements PositionSource {
     await this.flush();
   }
 
-  /** Hands on what waits for a line that could be joined to it. */
-  flush(): void | Promise<void> {
-    return this.assembler.flush();
+  /** Hands on what waits for a line that could be joined to it, and the summaries of what was dropped. */
+  async flush(): Promise<void> {
+    await this.assembler.flush();
+    await this.shaper?.flush();
   }
 
   private restart(past: FilePoint['past'] = {}): void {
@@ -213,7 +240,8 @@ export class FileCursor implements PositionSource {
   private addEncoded(stream: StreamProgress, entry: EntryReader, bytes: Buffer): boolean {
     const { encoded, multiline, isTerminal } = this.options;
     const { start, end, second, nano } = entry;
-    if (!encoded || entry.parsed !== undefined || isTerminal || end - start > maxEncodedBytes) return false;
+    if (!encoded || this.shaper || entry.parsed !== undefined || isTerminal || end - start > maxEncodedBytes)
+      return false;
     const isAlone = multiline === 'off' || (bytes[start] === openBrace && multiline === 'traces');
     if (!isAlone || this.assembler.isHolding(stream.name)) return false;
     if (second < minSecond || second > maxSecond) return false;
@@ -266,14 +294,14 @@ export class FileCursor implements PositionSource {
     if (!open) {
       const { second, nano } = entry;
       const isOld = stream.past === 0 && this.isTooOld(stream, second, nano);
-      open = { second, nano, pieces: [], bytes: 0, isOld };
+      open = { second, nano, pieces: [], bytes: 0, cutBytes: 0, isOld };
       this.open[stream.name] = open;
       this.begin(stream, entry, file, at);
     }
     if (open.bytes < limits.maxReceivedLineBytes) {
       open.pieces.push(text);
       open.bytes += text.length;
-    }
+    } else open.cutBytes += Buffer.byteLength(text);
     return open;
   }
 
@@ -286,7 +314,9 @@ export class FileCursor implements PositionSource {
   ): void | Promise<void> {
     this.open[stream.name] = undefined;
     if (open.isOld || this.isPassed(stream, open.second, open.nano)) return this.pass(stream, file, at);
-    return this.end(stream, open, open.pieces.join(''), file, at, isLeft && this.options.isTerminal);
+    const joined = open.pieces.join('');
+    const text = open.cutBytes > 0 ? truncateUtf8(joined, limits.maxMessageBytes, open.cutBytes) : joined;
+    return this.end(stream, open, text, file, at, isLeft && this.options.isTerminal);
   }
 
   private end(
@@ -322,14 +352,27 @@ export class FileCursor implements PositionSource {
     level,
     mark,
   }: AssembledLine<LineMark>): void | Promise<void> {
-    const stream = name === 'err' ? this.err : this.out;
-    stream.handedOn.copyFrom(mark.mark);
-    stream.settleBefore(mark.index);
+    this.leaveBehind(name, mark);
     this.lines++;
     return this.options.deliver(lineOf(this.fields, message, timestampMs, name === 'err', level), {
       key: this.key,
       value: this.position,
     });
+  }
+
+  /** A line is not handed on. Its place is saved with the next one that is, or after a while by itself. */
+  private skip({ stream, mark }: AssembledLine<LineMark>): void {
+    this.leaveBehind(stream, mark);
+    const nowMs = performance.now();
+    if (nowMs - this.movedMs < moveIntervalMs) return;
+    this.movedMs = nowMs;
+    this.options.move({ key: this.key, value: this.position });
+  }
+
+  private leaveBehind(name: LogStream, { mark, index }: LineMark): void {
+    const stream = name === 'err' ? this.err : this.out;
+    stream.handedOn.copyFrom(mark);
+    stream.settleBefore(index);
   }
 
   /** Whether a line that has ended was handed on by an earlier process, or is not wanted. To be asked once for each. */
@@ -348,6 +391,8 @@ export class FileCursor implements PositionSource {
   }
 }
 
+/** How much is read again after a crash when nothing of it was wanted. */
+const moveIntervalMs = 5_000;
 const openBrace = 0x7b;
 /** Times that have ten digits, and that nobody will call impossible. */
 const minSecond = 1_000_000_000;

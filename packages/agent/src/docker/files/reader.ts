@@ -4,6 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { EncodedLog } from '../../logging/types.ts';
+import type { Rules } from '../../shape/rules.ts';
 import type { LogCursorOptions } from '../cursor.ts';
 import { clockMarginMs, type LogStream, parsePosition, positionKey, resumeFrom } from '../position.ts';
 import { type ContainerIdentity, type ServiceFields, serviceOf } from '../services.ts';
@@ -87,6 +88,9 @@ export class FileReader {
       isTerminal: this.folder.isTerminal,
       fields: this.fields,
       multiline: options.multiline ?? 'traces',
+      rules: options.rules,
+      drops: options.drops,
+      move: (position) => options.move?.(position),
       deliver: (line, position) => options.deliver(line, position),
       encoded: options.encoded,
     });
@@ -125,6 +129,11 @@ export class FileReader {
   died(): void {
     this.hasEnded = true;
     this.wake();
+  }
+
+  /** From now on these rules hold for its lines. */
+  shape(rules: Rules | undefined): void {
+    this.cursor.shape(rules);
   }
 
   identify(container: ContainerIdentity): void {

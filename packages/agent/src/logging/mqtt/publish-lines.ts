@@ -1,4 +1,11 @@
-import { type LogMessage, limits, serviceTopic, type TopicLayout, truncateUtf8 } from '@millrace/wire';
+import {
+  type LogMessage,
+  limits,
+  serviceTopic,
+  type TopicLayout,
+  truncateUtf8,
+  withFields,
+} from '@millrace/wire';
 import { withDeadline } from '../../delivery/pause.ts';
 import type { Parcel } from '../../delivery/send-window.ts';
 import { type MqttDelivery, publish } from './delivery.ts';
@@ -32,7 +39,8 @@ export async function publishLines(delivery: MqttDelivery): Promise<void> {
     using wake = withDeadline(gathering?.empty === false ? [read, stop] : read, waitMs);
     const batch = await feed.next(wake.signal);
     if (!batch) continue;
-    for (const line of batch.messages()) {
+    for (const message of batch.messages()) {
+      const line = shown(message, settings.layout);
       if (gathering) await gathering.add(line, batch.header.journal);
       else await publishOne(delivery, line, batch.header.journal);
       if (over.aborted) return;
@@ -40,6 +48,14 @@ export async function publishLines(delivery: MqttDelivery): Promise<void> {
   }
   await gathering?.flush();
   while (!window.empty && !over.aborted) await window.changed(over);
+}
+
+/**
+ * People and tools that read by service get the values of a line as `fields` as well. What goes to a device's topic is
+ * for clouds, ours among them, which derive them by themselves.
+ */
+function shown(line: LogMessage, layout: TopicLayout): LogMessage {
+  return layout.kind === 'device' ? line : withFields(line);
 }
 
 /** Where a single line goes. */

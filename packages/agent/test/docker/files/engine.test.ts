@@ -83,7 +83,7 @@ test('an agent that is upgraded, taken back and upgraded again: from the API to 
   }
   expect(difference(journal.messages(id, 'stdout'), numbered('out', 2_000))).toBe('');
   expect(difference(journal.messages(id, 'stderr'), numbered('err', 2_000))).toBe('');
-  expect(lives).toBeGreaterThan(4);
+  expect(lives).toBeGreaterThan(2);
 });
 
 // BRIEF_CONTAINERS=200 takes a minute or two.
@@ -117,7 +117,7 @@ test('containers in a row that are removed as they end, each a moment after its 
   await until(() => new Set(journal.forgotten).size === brief, {
     what: () => `${brief} forgotten, got ${journal.forgotten.length}`,
   });
-}, 180_000);
+}, 400_000);
 
 test('100 containers at once', async () => {
   const journal = new MemoryJournal();

@@ -1,0 +1,109 @@
+import { readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { errorText, MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import { fileSchema, type Rule } from './rules.ts';
+
+type Yaml = typeof import('yaml');
+
+const maxFileBytes = 1024 * 1024;
+const checkIntervalMs = 1_000;
+
+/**
+ * Reads a shaping file: YAML, or JSON, which is YAML too.
+ *
+ * @throws MillraceError `CONFIG_INVALID` with the line and the reason
+ */
+export function parseShaping(text: string, path: string): Rule[] {
+  // Nine megabytes that only those pay who have such a file.
+  const yaml = createRequire(import.meta.url)('yaml') as Yaml;
+  const lines = new yaml.LineCounter();
+  // Aliases of aliases could make a small file a large one.
+  const document = yaml.parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const wrong = (line: number, reason: string) =>
+    new MillraceError('CONFIG_INVALID', `SHAPING_FILE="${path}": line ${line}: ${reason}`);
+  const [error] = document.errors;
+  if (error) throw wrong(lines.linePos(error.pos[0]).line, error.message);
+  const parsed = fileSchema.safeParse(document.toJS({ maxAliasCount: 100 }) ?? { rules: [] });
+  if (parsed.success) return parsed.data.rules;
+  const [issue] = parsed.error.issues;
+  const where = issue?.path.map(String).join('.') ?? '';
+  const reason = `${where}${where && ': '}${issue?.message ?? 'wrong'}`;
+  throw wrong(lineOf(issue?.path ?? []), reason);
+
+  /** The line of the value at `path`, or of the nearest one around it. */
+  function lineOf(path: readonly PropertyKey[]): number {
+    for (let depth = path.length; depth >= 0; depth--) {
+      const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
+      if (yaml.isNode(node) && node.range) return lines.linePos(node.range[0]).line;
+    }
+    return 1;
+  }
+}
+
+/** The rules of a file, read again whenever it changes. A change that is wrong is refused, and the rules stay. */
+export class ShapingFile implements Disposable {
+  /** The rules in force. */
+  rules: readonly Rule[];
+  private readonly path: string;
+  private readonly log: Logger | undefined;
+  private readonly changed: () => void;
+  private readonly timer: NodeJS.Timeout;
+  private text: string;
+  private stamp = '';
+  private isMissing = false;
+
+  /** @throws MillraceError `CONFIG_INVALID` when the file cannot be read or is wrong */
+  constructor(options: { path: string; log?: Logger; changed(): void }) {
+    this.path = options.path;
+    this.log = options.log;
+    this.changed = options.changed;
+    this.text = this.read();
+    this.rules = parseShaping(this.text, this.path);
+    // Asking now and then also sees files that were replaced, or are on a file system that tells nothing.
+    this.timer = setInterval(() => void this.check(), checkIntervalMs).unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.timer);
+  }
+
+  private read(): string {
+    try {
+      const bytes = readFileSync(this.path);
+      if (bytes.length <= maxFileBytes) return bytes.toString('utf8');
+    } catch (cause) {
+      throw new MillraceError(
+        'CONFIG_INVALID',
+        `SHAPING_FILE="${this.path}": the file cannot be read: ${errorText(cause)}`,
+        { cause },
+      );
+    }
+    throw new MillraceError('CONFIG_INVALID', `SHAPING_FILE="${this.path}": more than ${maxFileBytes} bytes`);
+  }
+
+  private async check(): Promise<void> {
+    try {
+      const { mtimeMs, size, ino } = await stat(this.path);
+      const stamp = `${mtimeMs} ${size} ${ino}`;
+      if (stamp === this.stamp) return;
+      this.stamp = stamp;
+      const text = this.read();
+      this.isMissing = false;
+      if (text === this.text) return;
+      this.text = text;
+      this.rules = parseShaping(text, this.path);
+      this.log?.info({ rules: this.rules.length }, 'the shaping file was read again');
+      this.changed();
+    } catch (error) {
+      const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
+      if (isMissing && this.isMissing) return;
+      this.isMissing = isMissing;
+      this.log?.error(
+        { error: errorText(error) },
+        'the shaping file was refused; the rules before stay in force',
+      );
+    }
+  }
+}

@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest';
+import { type Redaction, redactions, redactors } from '../../src/shape/redact.ts';
+
+/** What each kind takes out, and what it must leave. */
+const table: readonly (readonly [Redaction, string, string])[] = [
+  ['email', 'login of ann.lee+test@mail.example.com failed', 'login of [email] failed'],
+  ['email', '{"user":"a@b.de","n":1}', '{"user":"[email]","n":1}'],
+  ['email', 'user@host and @decorator, a@b', 'user@host and @decorator, a@b'],
+  ['ip', 'from 192.168.1.20:51234 to 10.0.0.1', 'from [ip]:51234 to [ip]'],
+  [
+    'ip',
+    'version 1.2.3.4.5 and 1.2.3 and 300.1.1.1 and 01.02.03.04',
+    'version 1.2.3.4.5 and 1.2.3 and 300.1.1.1 and 01.02.03.04',
+  ],
+  ['ip', 'from 2001:db8::8a2e:370:7334, ::1 and fe80::1', 'from [ip], [ip] and [ip]'],
+  ['ip', 'at 12:30:45 in Foo::bar, 00:1a:2b:3c:4d:5e', 'at 12:30:45 in Foo::bar, 00:1a:2b:3c:4d:5e'],
+  ['card', 'paid with 4111 1111 1111 1111.', 'paid with [card].'],
+  ['card', 'paid with 4111-1111-1111-1111, 378282246310005', 'paid with [card], [card]'],
+  [
+    'card',
+    'order 4111111111111112, 4111111111111116 of 1767225600000123',
+    'order 4111111111111112, 4111111111111116 of 1767225600000123',
+  ],
+  [
+    'card',
+    'zeros 0000000000000000 and id a4111111111111111',
+    'zeros 0000000000000000 and id a4111111111111111',
+  ],
+  ['bearer', 'Authorization: Bearer abc.DEF-123_456', 'Authorization: Bearer [token]'],
+  ['bearer', '{"authorization":"Basic YW5uOnNlY3JldA=="}', '{"authorization":"Basic [token]"}'],
+  ['bearer', 'got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl back', 'got [token] back'],
+  ['bearer', 'the bearer of news', 'the bearer of news'],
+  [
+    'url-keys',
+    'GET /a?api_key=s3cret&page=2&access_token=x',
+    'GET /a?api_key=[redacted]&page=2&access_token=[redacted]',
+  ],
+  ['url-keys', 'postgres://ann:s3cret@db:5432/app', 'postgres://[redacted]@db:5432/app'],
+  ['url-keys', 'https://example.com/a@b?monkeys=2', 'https://example.com/a@b?monkeys=2'],
+];
+
+test.each(table)('%s: %s', (kind, text, expected) => {
+  expect(redactors[kind](text)).toBe(expected);
+});
+
+test('time grows with the length of the text, whatever it is', () => {
+  const pieces = [
+    'a',
+    '1',
+    '1 ',
+    '1.',
+    'a@',
+    ':',
+    'a:',
+    '?key=',
+    '://',
+    'Bearer ',
+    'eyJ',
+    '-',
+    'x@a.',
+    '&token',
+  ];
+  for (const kind of redactions) {
+    for (const piece of pieces) {
+      const since = performance.now();
+      redactors[kind](piece.repeat(Math.floor(64_000 / piece.length)));
+      expect(performance.now() - since, `${kind} ${piece}`).toBeLessThan(1_000);
+    }
+  }
+});

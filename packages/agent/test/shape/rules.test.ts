@@ -1,0 +1,144 @@
+import { rename, rm, writeFile } from 'node:fs/promises';
+import pino from 'pino';
+import { expect, test } from 'vitest';
+import { tempDir } from '../../../../tests/support/tmp.ts';
+import { until } from '../../../../tests/support/wait.ts';
+import { shapingOf } from '../../src/shape/container-shaping.ts';
+import { parseShaping, ShapingFile } from '../../src/shape/file.ts';
+
+const container = (name: string, labels: Record<string, string> = {}) => ({
+  id: name.repeat(12),
+  name,
+  labels,
+});
+const rulesOf = (text: string, name: string, labels: Record<string, string> = {}) =>
+  shapingOf(container(name, labels), { rules: parseShaping(text, 'f') }).rules;
+
+test('the example of the documentation; JSON is read as well', () => {
+  const yaml = `
+rules:
+  - redact: [email, card]              # everywhere
+  - service: web-*
+    minLevel: info
+    drop: ['GET /health', '(?i)heartbeat']
+    rateLimit: 100/s
+  - container: db
+    collapseRepeats: true
+    redact: [{ pattern: 'pin=\\d+', with: 'pin=***' }]
+`;
+  expect(rulesOf(yaml, 'web-1')).toMatchObject({
+    minLevel: 'info',
+    redact: ['email', 'card'],
+    rateLimit: { lines: 100, periodMs: 1000 },
+  });
+  expect(rulesOf(yaml, 'db')).toMatchObject({
+    collapseRepeats: true,
+    redact: ['email', 'card', { with: 'pin=***' }],
+  });
+  expect(rulesOf(yaml, 'web')).toMatchObject({ minLevel: undefined, drop: [] });
+  expect(rulesOf('{"rules":[{"service":"w*b","minLevel":"warn"}]}', 'web')).toMatchObject({
+    minLevel: 'warn',
+  });
+});
+
+test('containers that no rule is meant for have no rules at all', () => {
+  const yaml = 'rules: [{service: web, minLevel: warn}, {app: shop, drop: [x]}]';
+  expect(rulesOf(yaml, 'db')).toBeUndefined();
+  expect(rulesOf(yaml, 'db', { 'com.docker.compose.project': 'shop' })?.drop).toHaveLength(1);
+  expect(rulesOf('', 'db')).toBeUndefined();
+  expect(rulesOf('rules: [{minLevel: debug}]', 'db')).toBeUndefined();
+  for (const [pattern, name, applies] of [
+    ['*', 'x', true],
+    ['a*b*c', 'aXbYc', true],
+    ['a*b*c', 'ac', false],
+    ['a*a', 'a', false],
+    ['web', 'web-1', false],
+  ] as const) {
+    expect(rulesOf(`rules: [{container: "${pattern}", minLevel: warn}]`, name) !== undefined).toBe(applies);
+  }
+});
+
+test('labels come after the file, and cannot take a redaction back', () => {
+  const labels = {
+    'millrace.min-level': 'debug',
+    'millrace.redact': 'ip, bearer',
+    'millrace.rate-limit': '5/m',
+    'millrace.drop': 'ping',
+    'millrace.redact-pattern': 'x=\\d',
+  };
+  const rules = rulesOf('rules: [{redact: [email], minLevel: warn, rateLimit: 9/s}]', 'web', labels);
+  expect(rules).toMatchObject({ minLevel: 'debug', rateLimit: { text: '5/m' } });
+  expect(rules?.redact).toMatchObject(['email', 'ip', 'bearer', { with: '[redacted]' }]);
+});
+
+test('a wrong label is named and left out; where it was to redact, all is redacted', () => {
+  const logged: string[] = [];
+  const log = pino({ level: 'error' }, { write: (line) => void logged.push(line) });
+  const labels = {
+    'millrace.drop': '(x',
+    'millrace.redact': 'emails',
+    'millrace.multiline': '[',
+    'millrace.min-level': 'warn',
+  };
+  const { rules, multiline } = shapingOf(container('web', labels), undefined, log);
+  expect(rules).toMatchObject({
+    minLevel: 'warn',
+    drop: [],
+    redact: ['email', 'ip', 'card', 'bearer', 'url-keys'],
+  });
+  expect(multiline).toBe('traces');
+  expect(JSON.parse(logged[0] as string).wrong).toEqual([
+    expect.stringMatching(/^millrace\.drop="\(x": .*missing closing \)/),
+    expect.stringMatching(/^millrace\.redact="emails": must be one of email, ip/),
+    expect.stringMatching(/^millrace\.multiline="\[": .*missing closing \]/),
+  ]);
+  expect(shapingOf(container('web', { 'millrace.multiline': 'off' }), undefined).multiline).toBe('off');
+});
+
+test.each([
+  ['rules:\n  - minLevel: loud', 2, /rules\.0\.minLevel: must be one of debug/],
+  [
+    'rules:\n  - service: web\n    drop:\n      - fine\n      - "(a"',
+    5,
+    /rules\.0\.drop\.1: .*missing closing \)/,
+  ],
+  ['rules:\n  - drop: ["(?=x)"]', 2, /Perl syntax/],
+  ['rules:\n  - service: web\n    ratelimit: 5/s', 2, /ratelimit/],
+  ['rules:\n  - rateLimit: fast', 2, /must be a number of lines/],
+  ['rules:\n  - redact: [emails]', 2, /email, ip/],
+  ['rules:\n  - service: "web', 2, /quote/],
+  ['{"rules": [\n{"minLevel": 7}]}', 2, /must be one of/],
+  ['rules: 5', 1, /array/],
+])('a wrong file is refused with line and reason: %s', (text, line, reason) => {
+  expect(() => parseShaping(text, '/etc/s.yaml')).toThrow(reason);
+  expect(() => parseShaping(text, '/etc/s.yaml')).toThrow(`SHAPING_FILE="/etc/s.yaml": line ${line}: `);
+});
+
+test('a change takes effect; a wrong one is refused, and the rules before stay in force', async () => {
+  await using dir = await tempDir('millrace-shaping-');
+  const path = `${dir.path}/shaping.yaml`;
+  const logged: string[] = [];
+  let changes = 0;
+  await writeFile(path, 'rules: [{minLevel: warn}]');
+  using file = new ShapingFile({
+    path,
+    log: pino({ level: 'error' }, { write: (line) => void logged.push(JSON.parse(line).error) }),
+    changed: () => changes++,
+  });
+  expect(file.rules).toEqual([{ minLevel: 'warn' }]);
+  await writeFile(path, 'rules: [{minLevel: error}]');
+  await until(() => changes === 1);
+  expect(file.rules).toEqual([{ minLevel: 'error' }]);
+  await writeFile(path, 'rules:\n  - minLevel: loud');
+  await until(() => logged.length === 1);
+  expect(logged[0]).toContain('line 2: rules.0.minLevel');
+  await rm(path);
+  await until(() => logged.length === 2);
+  expect(file.rules).toEqual([{ minLevel: 'error' }]);
+  // As editors do it.
+  await writeFile(`${path}.new`, 'rules: []');
+  await rename(`${path}.new`, path);
+  await until(() => changes === 2);
+  expect(file.rules).toEqual([]);
+  expect(() => new ShapingFile({ path: `${dir.path}/none`, changed: () => {} })).toThrow(/cannot be read/);
+});
