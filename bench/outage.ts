@@ -69,7 +69,7 @@ while (read < total) {
   const batch = await cursor.next();
   if (!batch) break;
   read += batch.header.count;
-  cursor.ack(batch.header.journal, batch.header.first + batch.header.count - 1);
+  cursor.ack(batch.header.journal, batch.lastSeq);
 }
 const drainMs = performance.now() - drainStart;
 await journal.close();

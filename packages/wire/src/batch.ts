@@ -12,6 +12,9 @@ import { completeMessage, type LogMessage } from './message.ts';
  * A header counts the lines that follow it; line i of them has seq `first + i`. Lines before any header, or
  * beyond its count, have no seq (balena devices send only such lines). Blank lines are heartbeats and count
  * for nothing. Readers ignore unknown keys. Batches follow one another in the same stream.
+ *
+ * A device that had to shed lines sends what is left as batches of neighbours, whose headers may be as short as
+ * `{"batch":{"journal":"k3v…","first":104,"count":1,"sealed":1696195200000,"shed":[2,0,0,0]}}`.
  */
 export interface BatchHeader {
   /** Random id of the journal that the lines come from. */
@@ -23,16 +26,18 @@ export interface BatchHeader {
   levels: LevelCounts;
   /** When the batch was sealed, in ms since 1970 by the device's clock. */
   sealed: number;
+  /** Lines right before `first` that the device shed for want of room and will never send. */
+  shed?: LevelCounts;
 }
 
 const headerStart = '{"batch":';
 const headerStartBytes = new TextEncoder().encode(headerStart);
 const newline = 10;
 
-/** The header line, newline included. */
-export function encodeHeader(header: BatchHeader): string {
-  const { journal, first, count, levels: counts, sealed } = header;
-  return `${JSON.stringify({ batch: { journal, first, count, levels: counts, sealed } })}\n`;
+/** The header line, newline included. Whoever receives it can do without `levels`. */
+export function encodeHeader(header: Omit<BatchHeader, 'levels'> & { levels?: LevelCounts }): string {
+  const { journal, first, count, levels: counts, sealed, shed } = header;
+  return `${JSON.stringify({ batch: { journal, first, count, levels: counts, sealed, shed } })}\n`;
 }
 
 /** Reads a header line; `undefined` when it is not one (then it is a log line like any other). */
@@ -45,18 +50,23 @@ export function parseHeader(text: string): BatchHeader | undefined {
     return undefined;
   }
   if (typeof batch !== 'object' || batch === null) return undefined;
-  const { journal, first, count, levels: counts, sealed } = batch;
+  const { journal, first, count, levels: counts, sealed, shed } = batch;
   if (typeof journal !== 'string' || !/^[0-9a-z]{8,40}$/.test(journal)) return undefined;
   if (!isWhole(first) || first < 1 || !isWhole(count) || !Number.isSafeInteger(first + count))
     return undefined;
-  const perLevel = Array.isArray(counts) ? counts : [];
   return {
     journal,
     first,
     count,
-    levels: levels.map((_, i) => (isWhole(perLevel[i]) ? perLevel[i] : 0)) as LevelCounts,
+    levels: countsOf(counts),
     sealed: isWhole(sealed) ? sealed : 0,
+    ...(shed !== undefined && { shed: countsOf(shed) }),
   };
+}
+
+function countsOf(value: unknown): LevelCounts {
+  const perLevel = Array.isArray(value) ? value : [];
+  return levels.map((_, i) => (isWhole(perLevel[i]) ? perLevel[i] : 0)) as LevelCounts;
 }
 
 function isWhole(value: unknown): value is number {

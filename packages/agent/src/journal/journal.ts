@@ -1,33 +1,38 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { defaultLevel, encodeLine, type Level, type LogInput, levelRank } from '@millrace/wire';
+import {
+  defaultLevel,
+  encodeLine,
+  type Level,
+  type LogInput,
+  levelRank,
+  noLevels,
+  sumLevels,
+} from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
 import type { Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
-import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
 import type { JournalDisk } from './disk.ts';
 import { DiskOutage } from './disk-outage.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
 import { newJournalId } from './journal-id.ts';
-import { type LossReason, lossLine } from './loss-line.ts';
+import { lossLine, lossReason } from './loss-line.ts';
 import { encodeMember, type MemberHeader } from './member.ts';
 import type { JournalOptions, JournalStats, LineListener } from './options.ts';
+import type { Loss } from './passed-losses.ts';
 import { Positions } from './positions.ts';
 import { RecentBatches, recentLimits } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { lastSeq, linePosition, type Segment } from './segment.ts';
 import { openWriter, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
-import { SyncBudget } from './sync-budget.ts';
+import { syncBudget } from './sync-budget.ts';
 import { WaitingReaders } from './waiting-readers.ts';
 
 export type { JournalOptions, JournalStats, LineListener } from './options.ts';
 
-const minSyncSpacingMs = 25;
-const maxSyncCredits = 1000;
-const busyLinesPerSecond = 50;
 const cursorSaveMs = 5000;
 const closeTimeoutMs = 2000;
 const clockHoldMs = 60_000;
@@ -89,7 +94,8 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#builder = new BatchBuilder(this.#nextSeq);
     this.#recent = new RecentBatches(recentLimits(options), linePosition(this.#epoch, this.#nextSeq - 1));
     if (options.disk && found) {
-      this.#writer = openWriter({ ...options, disk: options.disk, clock: this.clock }, found);
+      const confirmed = () => this.#cursors.slowestSaved() ?? Number.POSITIVE_INFINITY;
+      this.#writer = openWriter({ ...options, disk: options.disk, clock: this.clock, confirmed }, found);
     }
     this.#outage = new DiskOutage({
       writer: this.#writer,
@@ -97,18 +103,9 @@ export class Journal implements PositionStore, AsyncDisposable {
       positions: this.#positions,
       log: options.log,
     });
-    const syncIntervalMs = options.syncIntervalMs ?? 1000;
     this.#commits = new GroupCommit({
       writer: this.#writer,
-      budget: new SyncBudget(
-        {
-          intervalMs: syncIntervalMs,
-          minSpacingMs: Math.min(minSyncSpacingMs, syncIntervalMs),
-          maxCredits: maxSyncCredits,
-          busyLinesPerSecond,
-        },
-        performance.now(),
-      ),
+      budget: syncBudget(options.syncIntervalMs),
       seal: () => this.#seal(),
       openBytes: () => this.#builder.byteLength,
       hasOpen: () => !this.#builder.isEmpty,
@@ -116,7 +113,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       committed: (batches) => this.#committed(batches),
       outage: (batches, error) => this.#goOnInMemory(batches, error),
       retained: () => this.#outage.retained(this.#stateBefore(this.#nextSeq)),
-      resumed: () => this.#outage.end(),
+      resumed: () => this.#backOnDisk(),
       graceMs: options.outageGraceMs ?? 5000,
       retryMs: options.diskRetryMs ?? 1000,
       log: options.log,
@@ -192,6 +189,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       wait: (signal) => this.#readers.wait(signal),
       closed: this.#closing.signal,
       acked: () => this.#cursorMoved(),
+      droppedLevels: (first, last) => this.#writer?.budget.droppedLevels(first, last),
       lost: (loss) => this.#recordLoss(name, loss),
       corrected: (batch) => batch.corrected(this.clock),
       // What lies before an error does not wait: the error would wait with it.
@@ -241,7 +239,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       writtenPerLogByte: this.#logBytes > 0 ? writtenBytes / this.#logBytes : 0,
       syncs: this.#commits.syncs,
       memoryOnly: this.#commits.inOutage,
-      shed: [...this.#recent.shed],
+      shed: sumLevels(this.#recent.shed, this.#writer?.budget.shed ?? noLevels()),
     };
   }
 
@@ -273,9 +271,11 @@ export class Journal implements PositionStore, AsyncDisposable {
   }
 
   async #saveAll(): Promise<void> {
+    this.#cursors.settle();
     await this.flush();
     if (this.#commits.inOutage) await this.#commits.tryDisk();
     if (this.#cursorsChanged) await this.#commits.write();
+    await this.#writer?.budget.close();
   }
 
   #segments(): readonly Segment[] {
@@ -327,6 +327,7 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   #committed(batches: readonly SealedBatch[]): void {
     for (const { header } of batches) {
+      if (header.cursors && !this.#commits.inOutage) this.#cursors.noteSaved(header.cursors);
       const changes = Object.entries(header.positions ?? {});
       if (this.#commits.inOutage) this.#positions.keep(changes);
       else this.#positions.save(changes);
@@ -356,6 +357,11 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#readers.wake();
   }
 
+  #backOnDisk(): void {
+    this.#outage.end();
+    this.#cursorMoved();
+  }
+
   #stateBefore(nextSeq: number): SegmentState {
     this.clock.check();
     return {
@@ -364,7 +370,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       epoch: this.#epoch,
       nextSeq,
       positions: this.#positions.saved,
-      cursors: this.#cursors.state(),
+      cursors: this.#cursors.stateOnDisk(),
       nowMs: this.clock.wallMs,
       clock: this.clock.stamp,
       clocks: this.clock.state(),
@@ -377,18 +383,14 @@ export class Journal implements PositionStore, AsyncDisposable {
     if (this.#cursorTimer || this.#closing.signal.aborted) return;
     this.#cursorTimer = setTimeout(() => {
       this.#cursorTimer = undefined;
+      this.#cursors.settle();
       if (this.#cursorsChanged && !this.#closing.signal.aborted) void this.#commits.write();
     }, cursorSaveMs);
     this.#cursorTimer.unref();
   }
 
-  #lossReason({ epoch, dropped, refused }: Loss): LossReason {
-    if (refused) return 'refused by the far end';
-    if (this.#outage.began(epoch) && (!dropped || this.#commits.inOutage)) return 'memory full';
-    return dropped ? 'journal full' : 'journal damaged';
-  }
-
   #recordLoss(backend: string, loss: Loss): void {
-    this.append(lossLine(loss, { backend, reason: this.#lossReason(loss), timestamp: this.clock.wallMs }));
+    const reason = lossReason(loss, this.#outage.began(loss.epoch));
+    this.append(lossLine(loss, { backend, reason, timestamp: this.clock.wallMs }));
   }
 }
