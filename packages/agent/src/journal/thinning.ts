@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import { deflateRaw } from 'node:zlib';
 import { type LevelCounts, limits, noLevels, sumLevels } from '@millrace/wire';
 import type { AppendFile, JournalDisk } from './disk.ts';
-import { type MemberHeader, packMember } from './member.ts';
+import { type FoundMember, type MemberHeader, packMember } from './member.ts';
 import { MemberWindow } from './member-window.ts';
 import { lastSeq, linePosition, type Segment } from './segment.ts';
 import { StoredBatch } from './stored-batch.ts';
@@ -48,7 +48,7 @@ export function thinnedName(name: string): string {
  * memory at a time, and between two the event loop has its turn.
  *
  * @returns `undefined` when a part of it cannot be read: then it stays as it is
- * @throws what the disk throws; the segment is then as it was
+ * @throws what the disk throws when it is written; the segment is then as it was
  */
 export async function thinSegment(options: ThinningOptions): Promise<Thinned | undefined> {
   const { disk, segment, ranks, confirmed, signal, wrote } = options;
@@ -62,7 +62,8 @@ export async function thinSegment(options: ThinningOptions): Promise<Thinned | u
   disk.remove(temporary);
   const output = new ThinnedFile(await disk.openAppend(temporary));
   try {
-    for (let found = members.next(); found; found = members.next()) {
+    for (let found = attempt(members); found; found = attempt(members)) {
+      if (found === 'unreadable') return undefined;
       signal.throwIfAborted();
       const { header } = found;
       const isThinned = ranks.some((rank) => (header.levels[rank] ?? 0) > 0);
@@ -95,6 +96,15 @@ export async function thinSegment(options: ThinningOptions): Promise<Thinned | u
     wrote(output.bytes);
     await output.close();
     if (!replaced) disk.remove(temporary);
+  }
+}
+
+/** What cannot be read is no reason to stop thinning, as what cannot be written is. */
+function attempt(members: MemberWindow): FoundMember | 'unreadable' | undefined {
+  try {
+    return members.next();
+  } catch {
+    return 'unreadable';
   }
 }
 
