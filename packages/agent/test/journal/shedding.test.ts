@@ -342,9 +342,9 @@ test('a segment that cannot be read is not thinned, be its levels known or not; 
       journal.cursor('cloud');
     }
     disk.unreadable = name;
-    await fill(journal, 301, 1200);
+    await fill(journal, 301, 1100);
     await settled(journal, 60_000);
-    expect(disk.files.get(name)?.data.equals(before) ?? true).toBe(true);
+    expect(disk.readAll(name)).toEqual(before);
     expect(disk.renames).toBeGreaterThan(0);
     await journal.abandon();
   }
