@@ -219,7 +219,7 @@ export const agentSettings = {
     env: 'JOURNAL_MAX_BYTES',
     schema: whole(200 * 1024 * 1024, 1024 * 1024, Number.MAX_SAFE_INTEGER),
     defaultText: '209715200',
-    help: 'Most bytes of the journal on disk; the oldest lines go first.',
+    help: 'Most bytes of the journal on disk. What was delivered goes first, then debug lines, then info, then the oldest.',
   },
   journalFileBytes: {
     env: 'JOURNAL_FILE_BYTES',

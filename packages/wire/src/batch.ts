@@ -16,6 +16,9 @@ import { completeMessage, type LogMessage } from './message.ts';
  * A journal that was started because its predecessor was damaged, or could not be written, has
  * `"overlaps":[["<journal>",from],…]` in each header: its sources may have been read again from where those lines
  * began, so some of its lines may be the same as some of those.
+ *
+ * A device that had to shed lines sends what is left as batches of neighbours, whose headers may be as short as
+ * `{"batch":{"journal":"k3v…","first":104,"count":1,"sealed":1696195200000,"shed":[2,0,0,0]}}`.
  */
 export interface BatchHeader {
   /** Random id of the journal that the lines come from. */
@@ -29,6 +32,8 @@ export interface BatchHeader {
   sealed: number;
   /** Lines of other journals of this device that this journal's lines may repeat; see {@link Overlap}. */
   overlaps?: readonly Overlap[];
+  /** Lines right before `first` that the device shed for want of room and will never send. */
+  shed?: LevelCounts;
 }
 
 /** The lines of another journal from this seq on. At most `limits.maxOverlaps` in a header, the latest journal first. */
@@ -38,11 +43,11 @@ const headerStart = '{"batch":';
 const headerStartBytes = new TextEncoder().encode(headerStart);
 const newline = 10;
 
-/** The header line, newline included. */
-export function encodeHeader(header: BatchHeader): string {
-  const { journal, first, count, levels: counts, sealed, overlaps } = header;
+/** The header line, newline included. Whoever receives it can do without `levels`. */
+export function encodeHeader(header: Omit<BatchHeader, 'levels'> & { levels?: LevelCounts }): string {
+  const { journal, first, count, levels: counts, sealed, overlaps, shed } = header;
   // `undefined` leaves the key out.
-  return `${JSON.stringify({ batch: { journal, first, count, levels: counts, sealed, overlaps } })}\n`;
+  return `${JSON.stringify({ batch: { journal, first, count, levels: counts, sealed, overlaps, shed } })}\n`;
 }
 
 /** Reads a header line; `undefined` when it is not one (then it is a log line like any other). */
@@ -55,19 +60,19 @@ export function parseHeader(text: string): BatchHeader | undefined {
     return undefined;
   }
   if (typeof batch !== 'object' || batch === null) return undefined;
-  const { journal, first, count, levels: counts, sealed } = batch;
+  const { journal, first, count, levels: counts, sealed, shed } = batch;
   if (!isJournal(journal)) return undefined;
   if (!isWhole(first) || first < 1 || !isWhole(count) || !Number.isSafeInteger(first + count))
     return undefined;
-  const perLevel = Array.isArray(counts) ? counts : [];
   const overlaps = parseOverlaps(batch.overlaps);
   return {
     journal,
     first,
     count,
-    levels: levels.map((_, i) => (isWhole(perLevel[i]) ? perLevel[i] : 0)) as LevelCounts,
+    levels: countsOf(counts),
     sealed: isWhole(sealed) ? sealed : 0,
     ...(overlaps.length > 0 && { overlaps }),
+    ...(shed !== undefined && { shed: countsOf(shed) }),
   };
 }
 
@@ -88,6 +93,11 @@ function isOverlap(value: unknown): value is Overlap {
 
 function isJournal(value: unknown): value is string {
   return typeof value === 'string' && /^[0-9a-z]{8,40}$/.test(value);
+}
+
+function countsOf(value: unknown): LevelCounts {
+  const perLevel = Array.isArray(value) ? value : [];
+  return levels.map((_, i) => (isWhole(perLevel[i]) ? perLevel[i] : 0)) as LevelCounts;
 }
 
 function isWhole(value: unknown): value is number {

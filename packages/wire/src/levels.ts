@@ -6,6 +6,21 @@ export type Level = (typeof levels)[number];
 /** Count of lines per level, in the order of {@link levels}. */
 export type LevelCounts = [debug: number, info: number, warn: number, error: number];
 
+/** Counts per level of no lines. */
+export function noLevels(): LevelCounts {
+  return [0, 0, 0, 0];
+}
+
+/** Lines of all levels together. */
+export function countOf(counts: LevelCounts): number {
+  return counts[0] + counts[1] + counts[2] + counts[3];
+}
+
+/** Adds up per level. */
+export function sumLevels(a: LevelCounts, b: LevelCounts): LevelCounts {
+  return [a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]];
+}
+
 const rank: Record<Level, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 /** 0 for debug … 3 for error. */

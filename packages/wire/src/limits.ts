@@ -19,6 +19,8 @@ export const limits = {
   maxOverlaps: 8,
   /** Most bytes in one MQTT publish. */
   maxPublishBytes: 120 * 1024,
+  /** Most ranges of seqs that one acknowledgement over MQTT names; a message holds no more runs of neighbours. */
+  maxAckRanges: 16,
   /** Most slashes in an MQTT topic. */
   maxTopicSlashes: 7,
   /** Longest MQTT topic level we build, in characters. */

@@ -22,6 +22,8 @@ export interface Parcel {
   first: number;
   /** Seq of its last line. */
   last: number;
+  /** Seqs of its lines that have not arrived, where they are known not to be neighbours. */
+  runs?: (readonly [first: number, last: number])[];
   lines: number;
   bytes: number;
   state: 'gathering' | 'sent' | 'arrived';
@@ -179,12 +181,16 @@ export class SendWindow {
   ackRange(journal: string, first: number, last: number): boolean {
     let news = false;
     for (const parcel of this.#parcels) {
-      if (parcel.journal !== journal || parcel.state !== 'sent' || parcel.first < first) continue;
+      if (parcel.journal !== journal || parcel.state !== 'sent') continue;
       if (parcel.first > last) break;
+      const left = without(parcel, first, last);
+      if (!left) continue;
       news = true;
-      if (parcel.last <= last) this.#leave(parcel);
+      const [next] = left;
+      if (!next) this.#leave(parcel);
       else {
-        parcel.first = last + 1;
+        parcel.first = next[0];
+        if (parcel.runs) parcel.runs = left;
         this.#progressAtMs = performance.now();
       }
     }
@@ -266,4 +272,19 @@ export class SendWindow {
   #notify(): void {
     for (const wake of [...this.#waiting]) wake();
   }
+}
+
+/** The lines of a parcel that have not arrived once `first` to `last` have; `undefined` when that changes nothing. */
+function without(parcel: Parcel, first: number, last: number): Parcel['runs'] {
+  const { runs } = parcel;
+  // Of neighbours those behind are confirmed with those before them.
+  if (!runs) return parcel.first < first ? undefined : parcel.last <= last ? [] : [[last + 1, parcel.last]];
+  if (!runs.some((run) => run[0] <= last && run[1] >= first)) return undefined;
+  return runs.flatMap(([from, to]) => {
+    const rest: [number, number][] = [
+      [from, Math.min(to, first - 1)],
+      [Math.max(from, last + 1), to],
+    ];
+    return rest.filter((run) => run[0] <= run[1]);
+  });
 }

@@ -1,6 +1,6 @@
-import { type Level, type LevelCounts, levelRank, limits } from '@millrace/wire';
+import { type Level, type LevelCounts, levelRank, limits, noLevels } from '@millrace/wire';
 import type { EncodedLine, Json, PositionSource, SourcePosition } from '../logging/types.ts';
-import { maxHeaderJsonBytes, noLevels } from './member.ts';
+import { maxHeaderJsonBytes } from './member.ts';
 
 // Room for the batch's header line and for the rest of a member's header JSON.
 const maxLineBytes = limits.maxBatchBytes - limits.maxHeaderLineBytes;

@@ -1,5 +1,6 @@
-import { limits } from '@millrace/wire';
+import { type LevelCounts, limits } from '@millrace/wire';
 import type { JournalDisk } from './disk.ts';
+import { type Loss, PassedLosses } from './passed-losses.ts';
 import { linePosition, type Segment, splitPosition } from './segment.ts';
 import { SegmentReader } from './segment-reader.ts';
 import { StoredBatch } from './stored-batch.ts';
@@ -17,20 +18,10 @@ export interface BatchSource {
   corrected(batch: StoredBatch): StoredBatch;
   /** How long at most a batch should wait for the clock to be set; mostly 0. */
   holdMs(batch: StoredBatch): number;
+  /** Lines by level of what was dropped whole between two positions, both included, where it is known. */
+  droppedLevels(first: number, last: number): LevelCounts | undefined;
+  /** Puts a loss on record. */
   lost(loss: Loss): void;
-}
-
-/** Lines that a reader will never get. */
-export interface Loss {
-  count: number;
-  /** Seqs, inclusive. */
-  first: number;
-  last: number;
-  epoch: number;
-  /** They lay before everything that is kept, and were not damaged further in. */
-  dropped: boolean;
-  /** They were read, and refused for good by the far end. */
-  refused?: boolean;
 }
 
 /** What a cursor sees besides. */
@@ -55,12 +46,11 @@ export interface Step {
 // A batch at least this large is handed out alone, as it lies.
 const mergeBelowBytes = 32 * 1024;
 
-/** Reads durable batches forward, out of memory or off the disk, and records what should be there and is not. */
+/** Reads durable batches forward, out of memory or off the disk, and notes what should be there and is not. */
 export class BatchReader {
   readonly #source: BatchSource;
   readonly #segments: SegmentReader | undefined;
-  /** Lines recorded as lost. */
-  lost = 0;
+  readonly losses = new PassedLosses();
   /** When, by a monotonic clock, a batch had to wait for the clock to be set for the first time. */
   #heldSinceMs: number | undefined;
 
@@ -70,8 +60,7 @@ export class BatchReader {
   }
 
   /**
-   * The lines behind `position`, small batches merged; nothing that begins behind `through`, which must be the end
-   * of a batch. `undefined` while there is nothing durable.
+   * The lines behind `position` and up to `through`, small batches merged. `undefined` while there is nothing durable.
    */
   step(position: number, through = Number.POSITIVE_INFINITY): Step | undefined {
     const first = this.#after(position);
@@ -80,9 +69,9 @@ export class BatchReader {
     if (holdMs > 0) return { batch: undefined, position, holdMs };
     if (first.first > position + 1) this.#noteGap(position, Math.min(first.first, through + 1));
     if (first.first > through) return { batch: undefined, position: through };
-    const whole = this.#source.corrected(first);
-    const batch = this.#merged(whole.first <= position ? whole.after(position) : whole, through);
-    return { batch, position: batch.last };
+    const batch = this.#merged(this.#source.corrected(first).part(position, through), through);
+    for (const gap of batch.gaps()) this.losses.pass({ ...gap, cause: 'shed' });
+    return { batch: batch.header.count > 0 ? batch : undefined, position: batch.last };
   }
 
   /** The rest of the time that a batch must wait. Once it has passed, no batch waits any more. */
@@ -99,15 +88,9 @@ export class BatchReader {
     const last = splitPosition(through);
     if (first.epoch !== last.epoch || last.seq < first.seq) return;
     const count = last.seq - first.seq + 1;
-    this.lost += count;
-    this.#source.lost({
-      count,
-      first: first.seq,
-      last: last.seq,
-      epoch: first.epoch,
-      dropped: false,
-      refused: true,
-    });
+    this.losses.lines += count;
+    const { epoch } = first;
+    this.#source.lost({ count, first: first.seq, last: last.seq, epoch, cause: 'refused' });
   }
 
   #after(position: number): StoredBatch | undefined {
@@ -121,23 +104,32 @@ export class BatchReader {
     return this.#segments?.after(position) ?? this.#source.onlyInMemoryAfter(position);
   }
 
-  /** Lines that should lie between `position` and `edge`, and do not, are recorded as lost. */
+  /** Lines that should lie between `position` and `edge`, and do not, are lost. */
   #noteGap(position: number, edge: number): void {
-    const read = splitPosition(position);
-    const found = splitPosition(edge);
-    const firstLost = read.epoch === found.epoch ? read.seq + 1 : 1;
-    if (firstLost >= found.seq) return;
-    const count = found.seq - firstLost;
-    this.lost += count;
-    const dropped = linePosition(found.epoch, found.seq) <= this.#source.oldest();
-    this.#source.lost({ count, first: firstLost, last: found.seq - 1, epoch: found.epoch, dropped });
+    const { epoch } = splitPosition(edge);
+    let from = position + 1;
+    // How far the journal ids in between went is known as long as a segment of theirs is there, be it empty.
+    for (const segment of this.#source.segments()) {
+      if (segment.epoch >= epoch) break;
+      this.#passGap(Math.max(from, linePosition(segment.epoch, 1)), segment.last);
+      from = Math.max(from, segment.last + 1);
+    }
+    this.#passGap(Math.max(from, linePosition(epoch, 1)), edge - 1);
+  }
+
+  #passGap(first: number, last: number): void {
+    if (first > last) return;
+    const levels = this.#source.droppedLevels(first, last);
+    // What was dropped lay in front of all that is kept, or of all that is kept of its journal id.
+    const isDropped = levels || last < this.#source.oldest() || splitPosition(first).seq === 1;
+    this.losses.pass({ first, last, ...(levels && { levels }), cause: isDropped ? 'dropped' : 'damaged' });
   }
 
   /** A small batch is joined by the small ones that follow it, as far as they are there already. */
   #merged(first: StoredBatch, through: number): StoredBatch {
     if (first.lines.length >= mergeBelowBytes) return first;
     const group = [first];
-    let bytes = first.lines.length;
+    let bytes = first.encodedBytes;
     let count = first.header.count;
     for (;;) {
       const tail = group.at(-1) as StoredBatch;
@@ -145,8 +137,8 @@ export class BatchReader {
       const next = this.#after(tail.last);
       if (!next || next.epoch !== first.epoch || next.first !== tail.last + 1) break;
       if (this.#holdMs(next) > 0) break;
-      const corrected = this.#source.corrected(next);
-      bytes += corrected.lines.length;
+      const corrected = this.#source.corrected(next).part(tail.last, through);
+      bytes += corrected.encodedBytes;
       count += next.header.count;
       if (bytes > limits.maxBatchBytes - limits.maxHeaderLineBytes || count > limits.maxBatchLines) break;
       group.push(corrected);

@@ -8,10 +8,12 @@ export class CursorTable {
   readonly #open = new Map<string, JournalCursor>();
   /** Places of all readers ever seen, those included that are not in use now. */
   readonly #saved: Map<string, number>;
+  readonly #onDisk: Map<string, number>;
   readonly #journals = new Map<number, string>();
 
   constructor(found: Recovered | undefined, current: { epoch: number; journal: string }) {
     this.#saved = found?.cursors ?? new Map();
+    this.#onDisk = new Map(this.#saved);
     for (const { epoch, journal } of found?.segments ?? []) this.#journals.set(epoch, journal);
     this.#journals.set(current.epoch, current.journal);
   }
@@ -22,6 +24,7 @@ export class CursorTable {
     if (!cursor) {
       cursor = new JournalCursor({ start: this.#saved.get(name), source: source() });
       this.#open.set(name, cursor);
+      if (!this.#onDisk.has(name)) this.#onDisk.set(name, cursor.ackedPosition);
     }
     return cursor;
   }
@@ -39,11 +42,44 @@ export class CursorTable {
     return slowest;
   }
 
+  /** A member that says this is on disk. */
+  noteSaved(cursors: Record<string, [journal: string, seq: number]>): void {
+    for (const [name, [journal, seq]] of Object.entries(cursors)) {
+      this.#onDisk.set(name, this.positionOf(journal, seq) ?? 0);
+    }
+  }
+
+  /** The same as {@link slowest}, as far as a restart would know it. */
+  slowestSaved(): number | undefined {
+    let slowest: number | undefined;
+    for (const name of this.#open.keys()) {
+      slowest = Math.min(slowest ?? Number.POSITIVE_INFINITY, this.#onDisk.get(name) ?? 0);
+    }
+    return slowest;
+  }
+
+  /** Puts on record what readers have lost for good so far. */
+  settle(): void {
+    for (const cursor of this.#open.values()) cursor.settle();
+  }
+
   /** What a member's header saves. */
   state(): Record<string, [journal: string, seq: number]> {
-    for (const [name, cursor] of this.#open) this.#saved.set(name, cursor.ackedPosition);
+    for (const [name, cursor] of this.#open) this.#saved.set(name, cursor.savedPosition);
+    return this.#named(this.#saved);
+  }
+
+  /**
+   * What a segment's snapshot repeats: what is on disk already. A place that is further may be known only together
+   * with a loss record that is still on its way there.
+   */
+  stateOnDisk(): Record<string, [journal: string, seq: number]> {
+    return this.#named(this.#onDisk);
+  }
+
+  #named(places: ReadonlyMap<string, number>): Record<string, [journal: string, seq: number]> {
     const state: Record<string, [string, number]> = {};
-    for (const [name, position] of this.#saved) {
+    for (const [name, position] of places) {
       const { epoch, seq } = splitPosition(position);
       const journal = this.#journals.get(epoch);
       if (journal) state[name] = [journal, seq];

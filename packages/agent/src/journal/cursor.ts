@@ -2,7 +2,8 @@ import { orAborted, withDeadline } from '../delivery/pause.ts';
 import type { Feed, FeedLag, FreshLane } from '../logging/types.ts';
 import { BatchReader, type CursorSource } from './batch-reader.ts';
 import { JournalFreshLane } from './fresh-lane.ts';
-import { splitPosition } from './segment.ts';
+import type { Loss } from './passed-losses.ts';
+import { linePosition, splitPosition } from './segment.ts';
 import type { StoredBatch } from './stored-batch.ts';
 
 interface JournalCursorOptions {
@@ -49,7 +50,8 @@ export class JournalCursor implements Feed {
   #islands: Island[] = [];
   #fresh: JournalFreshLane | undefined;
   #freshClosed = Promise.withResolvers<void>();
-  #lostInLanes = 0;
+  /** Set while losses are put on record, which may save the cursors: up to where that is done. */
+  #recordedTo: number | undefined;
 
   constructor({ start, source }: JournalCursorOptions) {
     this.#source = source;
@@ -63,6 +65,11 @@ export class JournalCursor implements Feed {
 
   get ackedPosition(): number {
     return this.#acked;
+  }
+
+  /** Where the reader must go on after a restart: what it has passed and lost up to here is on record. */
+  get savedPosition(): number {
+    return this.#recordedTo ?? this.#reader.losses.savedPosition(this.#acked);
   }
 
   async next(signal?: AbortSignal): Promise<StoredBatch | undefined> {
@@ -79,8 +86,12 @@ export class JournalCursor implements Feed {
         continue;
       }
       this.#read = step.position;
-      if (!step.batch) continue;
-      this.#handed = this.#read;
+      if (!step.batch) {
+        this.#passGaps();
+        continue;
+      }
+      // Behind it more may have been shed, which nobody confirms.
+      this.#handed = linePosition(step.batch.epoch, step.batch.lastSeq);
       this.#sent = Math.max(this.#sent, this.#read);
       return step.batch;
     }
@@ -103,6 +114,16 @@ export class JournalCursor implements Feed {
   rewind(): void {
     this.#read = this.#acked;
     this.#handed = this.#acked;
+    this.#reader.losses.rewind(this.#acked, this.#islands);
+  }
+
+  /** Puts on record what is lost for good so far. */
+  settle(): void {
+    const saved = this.savedPosition;
+    const losses = this.#reader.losses.settle();
+    this.#record(saved, losses);
+    // The place moves with the record.
+    if (losses.length > 0) this.#source.acked();
   }
 
   fresh(): FreshLane | undefined {
@@ -123,7 +144,7 @@ export class JournalCursor implements Feed {
     const ahead = this.#inIslands(this.#acked) + (fresh ? fresh.ackedPosition - fresh.start : 0);
     return {
       lines: this.#lines(this.#acked, this.#source.newest()) - ahead,
-      lost: this.#reader.lost + this.#lostInLanes + (fresh?.lost ?? 0),
+      lost: this.#reader.losses.lines + (fresh?.losses.lines ?? 0),
     };
   }
 
@@ -152,7 +173,9 @@ export class JournalCursor implements Feed {
   }
 
   #confirm(position: number): void {
-    this.#acked = position;
+    const saved = this.savedPosition;
+    // What is gone behind the last line that was handed out nobody confirms.
+    this.#acked = position >= this.#handed ? Math.max(position, this.#read) : position;
     for (const { from, to } of this.#islands) {
       if (from <= this.#acked + 1) this.#acked = Math.max(this.#acked, to);
     }
@@ -160,12 +183,25 @@ export class JournalCursor implements Feed {
     this.#read = Math.max(this.#read, this.#acked);
     this.#sent = Math.max(this.#sent, this.#acked);
     const lane = this.#fresh;
-    // The last lines before the lane may be gone, and then nobody confirms them.
-    if (lane && this.#read >= lane.start && this.#acked >= this.#handed) {
-      this.#acked = Math.max(this.#acked, lane.start);
-      lane.join();
-    }
+    if (lane && this.#read >= lane.start && this.#acked >= this.#handed) lane.join();
+    this.#record(saved, this.#reader.losses.confirm(this.#acked));
+    // By lines, not by positions: a new journal id without lines is no reason to wait.
+    if (this.#lines(this.#acked, this.#source.durable()) <= 0) this.settle();
     this.#source.acked();
+  }
+
+  #record(saved: number, losses: readonly Loss[]): void {
+    this.#recordedTo = saved;
+    for (const loss of losses) {
+      this.#source.lost(loss);
+      this.#recordedTo = linePosition(loss.epoch, loss.last);
+    }
+    this.#recordedTo = undefined;
+  }
+
+  /** Read on without a line to hand out: with nothing under way, nobody else moves the cursor. */
+  #passGaps(): void {
+    if (this.#acked >= this.#handed && this.#read > this.#acked) this.#confirm(this.#read);
   }
 
   /** The backlog has been read up to the lane: nothing more until the lane has ended. */
@@ -178,11 +214,11 @@ export class JournalCursor implements Feed {
 
   #closeLane(lane: JournalFreshLane): void {
     this.#fresh = undefined;
-    this.#lostInLanes += lane.lost;
     const { start, ackedPosition } = lane;
     if (ackedPosition > start) {
+      this.#reader.losses.adopt(lane.losses, ackedPosition);
       this.#islands.push({ from: start + 1, to: ackedPosition });
-      if (this.#islands.length > maxIslands) this.#islands.shift();
+      if (this.#islands.length > maxIslands) this.#reader.losses.forget(this.#islands.shift());
       this.#confirm(this.#acked);
     }
     this.#freshClosed.resolve();

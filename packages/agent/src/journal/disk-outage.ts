@@ -7,6 +7,7 @@ import type { RecentBatches } from './recent-batches.ts';
 import { linePosition, splitPosition } from './segment.ts';
 import { positionMembers, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
+import { memberOf } from './stored-member.ts';
 
 interface DiskOutageParts {
   writer: SegmentWriter | undefined;
@@ -78,12 +79,10 @@ export class DiskOutage {
     const batches = recent.all().filter((batch) => batch.epoch === epoch);
     return {
       members: [
-        ...batches.map((batch) =>
-          encodeMember({ ...batch.header, created, clock: batch.clock }, batch.lines),
-        ),
+        ...batches.map((batch) => memberOf(batch, created)),
         ...positionMembers(state, positions.unsaved).map((header) => encodeMember(header, nothing)),
       ],
-      nextSeq: batches[0]?.header.first ?? state.nextSeq,
+      nextSeq: batches[0] ? splitPosition(batches[0].first).seq : state.nextSeq,
     };
   }
 

@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   readSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -36,6 +37,8 @@ export interface JournalDisk {
   read(name: string, offset: number, length: number): Buffer;
   truncate(name: string, bytes: number): void;
   remove(name: string): void;
+  /** Puts a file in the place of another. After a power cut either may be there. */
+  rename(from: string, to: string): void;
   /** Opens a file for appending, in a folder that is made if it is missing. A new one's name survives a power cut once the first `sync` is done. */
   openAppend(name: string): Promise<AppendFile>;
 }
@@ -86,6 +89,10 @@ export class FolderDisk implements JournalDisk {
 
   remove(name: string): void {
     rmSync(join(this.#dir, name), { force: true });
+  }
+
+  rename(from: string, to: string): void {
+    renameSync(join(this.#dir, from), join(this.#dir, to));
   }
 
   async openAppend(name: string): Promise<AppendFile> {

@@ -1,6 +1,7 @@
 import { withDeadline } from '../delivery/pause.ts';
 import type { FeedLag, FreshLane } from '../logging/types.ts';
 import { BatchReader, type CursorSource } from './batch-reader.ts';
+import type { PassedLosses } from './passed-losses.ts';
 import type { StoredBatch } from './stored-batch.ts';
 
 export interface JournalFreshLaneOptions {
@@ -40,8 +41,9 @@ export class JournalFreshLane implements FreshLane {
     return this.#acked;
   }
 
-  get lost(): number {
-    return this.#reader.lost;
+  /** What is gone of what it has passed; its cursor puts it on record. */
+  get losses(): PassedLosses {
+    return this.#reader.losses;
   }
 
   async next(signal?: AbortSignal): Promise<StoredBatch | undefined> {
@@ -75,11 +77,12 @@ export class JournalFreshLane implements FreshLane {
 
   rewind(): void {
     this.#read = this.#acked;
+    this.losses.rewind(this.#acked, []);
   }
 
   lag(): FeedLag {
     // A lane begins in the newest journal id, which changes only when the disk fails: then this is too much.
-    return { lines: this.#source.newest() - this.#acked, lost: this.#reader.lost };
+    return { lines: this.#source.newest() - this.#acked, lost: this.losses.lines };
   }
 
   /** The backlog has come up to `start`. */

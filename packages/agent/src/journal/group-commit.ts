@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { MemberHeader } from './member.ts';
+import { lastSeq } from './segment.ts';
 import type { SegmentState, SegmentWriter } from './segment-writer.ts';
 import type { SyncBudget } from './sync-budget.ts';
 
@@ -171,7 +172,7 @@ export class GroupCommit {
           const lines = batches.reduce((sum, { header }) => sum + header.count, 0);
           this.#options.budget.spend(performance.now(), lines);
         }
-        for (const { header } of batches) writer.extend(header.first + header.count - 1);
+        for (const { header } of batches) writer.extend(lastSeq(header), header.levels);
         return true;
       } catch (error) {
         if (attempt === 1) {

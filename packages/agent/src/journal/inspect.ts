@@ -1,11 +1,12 @@
-import type { LevelCounts, LogMessage } from '@millrace/wire';
+import { type LevelCounts, type LogMessage, noLevels, sumLevels } from '@millrace/wire';
 import { DeviceClock } from '../clock/device-clock.ts';
 import { ClockHistory } from '../clock/history.ts';
 import type { JournalDisk } from './disk.ts';
-import { contentLines, memberContent, noLevels, walkMembers } from './member.ts';
+import { walkMembers } from './member.ts';
 import { segmentNames } from './recovery.ts';
 import { lastSeq } from './segment.ts';
-import { StoredBatch } from './stored-batch.ts';
+import type { StoredBatch } from './stored-batch.ts';
+import { batchOf } from './stored-member.ts';
 
 /** A stretch of a segment that cannot be read. */
 export interface Damage {
@@ -33,6 +34,8 @@ export interface SegmentReport {
   batches: number;
   lines: number;
   levels: LevelCounts;
+  /** Lines that were shed to keep within the journal's budget. */
+  shed: LevelCounts;
   /** When its first and last batch were sealed, ms since 1970. */
   fromMs: number | undefined;
   toMs: number | undefined;
@@ -66,6 +69,7 @@ export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> 
       batches: 0,
       lines: 0,
       levels: noLevels(),
+      shed: noLevels(),
       fromMs: undefined,
       toMs: undefined,
       damage: [],
@@ -73,13 +77,14 @@ export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> 
     };
     const batches: StoredBatch[] = [];
     let end = 0;
-    for (const { header, offset, bytes } of walkMembers(segment).members) {
+    for (const member of walkMembers(segment).members) {
+      const { header, offset, bytes } = member;
       if (offset > end) report.damage.push({ offset: end, bytes: offset - end, where: 'header' });
       end = offset + bytes.length;
-      const { journal, first, count, levels, sealed } = header;
+      const { journal, first, count, levels, shed, sealed } = header;
       if (!report.journals.includes(journal)) report.journals.push(journal);
-      const content = memberContent(bytes);
-      if (!content) {
+      const batch = batchOf(member, 0);
+      if (!batch) {
         report.damage.push({ offset, bytes: bytes.length, where: 'content' });
         continue;
       }
@@ -91,13 +96,11 @@ export function* inspectJournal(disk: JournalDisk): Generator<InspectedSegment> 
       if (count === 0) continue;
       report.firstSeq ??= first;
       report.lastSeq = lastSeq(header);
+      if (shed) report.shed = sumLevels(report.shed, shed);
+      if (batch.header.count === 0) continue;
       report.batches++;
-      report.lines += count;
-      levels.forEach((n, i) => {
-        report.levels[i] = (report.levels[i] ?? 0) + n;
-      });
-      const { clock } = header;
-      const batch = new StoredBatch({ header, clock, epoch: 0, lines: contentLines(content) });
+      report.lines += batch.header.count;
+      report.levels = sumLevels(report.levels, levels);
       batches.push(batch.corrected(clocks));
     }
     if (end < segment.length) report.damage.push({ offset: end, bytes: segment.length - end, where: 'tail' });

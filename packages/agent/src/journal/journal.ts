@@ -6,7 +6,9 @@ import {
   type Level,
   type LogInput,
   levelRank,
+  noLevels,
   type Overlap,
+  sumLevels,
 } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
@@ -21,31 +23,28 @@ import type {
   SourcePosition,
 } from '../logging/types.ts';
 import { BatchBuilder } from './batch-builder.ts';
-import type { Loss } from './batch-reader.ts';
 import { CursorTable } from './cursor-table.ts';
 import { withInherited } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
 import { DiskOutage } from './disk-outage.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
 import { newJournalId } from './journal-id.ts';
-import { type LossReason, lossLine } from './loss-line.ts';
+import { lossLine, lossReason } from './loss-line.ts';
 import { encodeContent, encodeMember, type MemberHeader, withoutExtra } from './member.ts';
 import type { JournalOptions, JournalStats, LineListener } from './options.ts';
+import type { Loss } from './passed-losses.ts';
 import { Positions } from './positions.ts';
 import { RecentBatches, recentLimits } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { keepMemberBytes, lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
 import { openWriter, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
-import { SyncBudget } from './sync-budget.ts';
+import { syncBudget } from './sync-budget.ts';
 import { WaitingReaders } from './waiting-readers.ts';
 
 export type { JournalOptions, JournalStats, LineListener } from './options.ts';
 
 const errorRank = levelRank('error');
-const minSyncSpacingMs = 25;
-const maxSyncCredits = 1000;
-const busyLinesPerSecond = 50;
 const cursorSaveMs = 5000;
 const closeTimeoutMs = 2000;
 const clockHoldMs = 60_000;
@@ -114,7 +113,8 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#builder = new BatchBuilder(this.#nextSeq);
     this.#recent = new RecentBatches(recentLimits(options), linePosition(this.#epoch, this.#nextSeq - 1));
     if (options.disk && found) {
-      this.#writer = openWriter({ ...options, disk: options.disk, clock: this.clock }, found);
+      const confirmed = () => this.#cursors.slowestSaved() ?? Number.POSITIVE_INFINITY;
+      this.#writer = openWriter({ ...options, disk: options.disk, clock: this.clock, confirmed }, found);
     }
     this.#outage = new DiskOutage({
       writer: this.#writer,
@@ -122,18 +122,9 @@ export class Journal implements PositionStore, AsyncDisposable {
       positions: this.#positions,
       log: options.log,
     });
-    const syncIntervalMs = options.syncIntervalMs ?? 1000;
     this.#commits = new GroupCommit({
       writer: this.#writer,
-      budget: new SyncBudget(
-        {
-          intervalMs: syncIntervalMs,
-          minSpacingMs: Math.min(minSyncSpacingMs, syncIntervalMs),
-          maxCredits: maxSyncCredits,
-          busyLinesPerSecond,
-        },
-        performance.now(),
-      ),
+      budget: syncBudget(options.syncIntervalMs),
       seal: () => this.#seal(),
       openBytes: () => this.#builder.byteLength,
       hasOpen: () => !this.#builder.isEmpty,
@@ -141,7 +132,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       committed: (batches) => this.#committed(batches),
       outage: (batches, error) => this.#goOnInMemory(batches, error),
       retained: () => this.#outage.retained(this.#stateBefore(this.#nextSeq)),
-      resumed: () => this.#outage.end(),
+      resumed: () => this.#backOnDisk(),
       graceMs: options.outageGraceMs ?? 5000,
       retryMs: options.diskRetryMs ?? 1000,
       log: options.log,
@@ -250,6 +241,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       wait: (signal) => this.#readers.wait(signal),
       closed: this.#closing.signal,
       acked: () => this.#cursorMoved(),
+      droppedLevels: (first, last) => this.#writer?.budget.droppedLevels(first, last),
       lost: (loss) => this.#recordLoss(name, loss),
       corrected: (batch) => batch.corrected(this.clock),
       // What lies before an error does not wait: the error would wait with it.
@@ -299,7 +291,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       writtenPerLogByte: this.#logBytes > 0 ? writtenBytes / this.#logBytes : 0,
       syncs: this.#commits.syncs,
       memoryOnly: this.#commits.inOutage,
-      shed: [...this.#recent.shed],
+      shed: sumLevels(this.#recent.shed, this.#writer?.budget.shed ?? noLevels()),
     };
   }
 
@@ -331,9 +323,11 @@ export class Journal implements PositionStore, AsyncDisposable {
   }
 
   async #saveAll(): Promise<void> {
+    this.#cursors.settle();
     await this.flush();
     if (this.#commits.inOutage) await this.#commits.tryDisk();
     if (this.#cursorsChanged) await this.#commits.write();
+    await this.#writer?.budget.close();
   }
 
   #segments(): readonly Segment[] {
@@ -400,6 +394,7 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   #committed(batches: readonly SealedBatch[]): void {
     for (const { header } of batches) {
+      if (header.cursors && !this.#commits.inOutage) this.#cursors.noteSaved(header.cursors);
       const changes = Object.entries(header.positions ?? {});
       if (this.#commits.inOutage) this.#positions.keep(changes);
       else this.#positions.save(changes);
@@ -432,6 +427,11 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#readers.wake();
   }
 
+  #backOnDisk(): void {
+    this.#outage.end();
+    this.#cursorMoved();
+  }
+
   #stateBefore(nextSeq: number): SegmentState {
     this.clock.check();
     return {
@@ -440,7 +440,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       epoch: this.#epoch,
       nextSeq,
       positions: this.#positions.saved,
-      cursors: this.#cursors.state(),
+      cursors: this.#cursors.stateOnDisk(),
       overlaps: this.#overlaps,
       nowMs: this.clock.wallMs,
       clock: this.clock.stamp,
@@ -454,18 +454,14 @@ export class Journal implements PositionStore, AsyncDisposable {
     if (this.#cursorTimer || this.#closing.signal.aborted) return;
     this.#cursorTimer = setTimeout(() => {
       this.#cursorTimer = undefined;
+      this.#cursors.settle();
       if (this.#cursorsChanged && !this.#closing.signal.aborted) void this.#commits.write();
     }, cursorSaveMs);
     this.#cursorTimer.unref();
   }
 
-  #lossReason({ epoch, dropped, refused }: Loss): LossReason {
-    if (refused) return 'refused by the far end';
-    if (this.#outage.began(epoch) && (!dropped || this.#commits.inOutage)) return 'memory full';
-    return dropped ? 'journal full' : 'journal damaged';
-  }
-
   #recordLoss(backend: string, loss: Loss): void {
-    this.append(lossLine(loss, { backend, reason: this.#lossReason(loss), timestamp: this.clock.wallMs }));
+    const reason = lossReason(loss, this.#outage.began(loss.epoch));
+    this.append(lossLine(loss, { backend, reason, timestamp: this.clock.wallMs }));
   }
 }

@@ -21,11 +21,20 @@ import type { Json } from '../logging/types.ts';
  * segment starts with such *snapshot* members that repeat all positions and cursors, so that recovery reads one
  * segment and old ones can be dropped. Later members hold only what changed.
  *
- * Constraints: a member is never changed after it was written; members lie in seq order; `first` of a member is
- * `first + count` of the one before it (a jump is a loss). A member whose header or content fails its CRC is
- * damaged: the reader looks for the next intact header and counts the seqs between as lost.
+ * Constraints: members lie in seq order; `first` of a member is `first + count` of the one before it (a jump is a
+ * loss). A member whose header or content fails its CRC is damaged: the reader looks for the next intact header and
+ * counts the seqs between as lost.
+ *
+ * A segment that is written to only grows. A closed one may be replaced as a whole by a *thinned* one, from which
+ * lines of some levels were shed (see thinning.ts): it is written beside it as `….log.gz.thin`, synced, and renamed
+ * over it. A thinned member still stands for the seqs `first` to `first + count - 1`; `levels` counts the lines that
+ * are there and `shed` those that are not. Its content is a batch for each run of neighbours that are left, so that it,
+ * too, goes onto the wire as it lies; `shed` in a batch's header tells what lay right before its first line. Members
+ * next to one another may have been joined.
  */
 export interface MemberHeader extends BatchHeader {
+  /** Lines that were shed, of those that the member stands for. */
+  shed?: LevelCounts;
   /** When the journal was made, ms since 1970. */
   created: number;
   /** Source positions that changed with this batch; `null` forgets one. */
@@ -58,7 +67,11 @@ export function encodeMember(header: MemberHeader, lines: Buffer, level = 6): Bu
 
 /** The same for a content whose header line is in it already. */
 export function encodeContent(header: MemberHeader, content: Buffer, level: number): Buffer {
-  const deflated = deflateRawSync(content, { level });
+  return packMember(header, content, deflateRawSync(content, { level }));
+}
+
+/** The bytes of a member with that content, and the same deflated. */
+export function packMember(header: MemberHeader, content: Buffer, deflated: Buffer): Buffer {
   const json = Buffer.from(JSON.stringify(header));
   if (json.length > maxHeaderJsonBytes) throw new RangeError('journal member header exceeds 64 KiB');
   const length = jsonStart + json.length + deflated.length + trailerBytes;
@@ -167,9 +180,4 @@ const magic = Buffer.from([0x1f, 0x8b, 0x08, 0x04]);
 export function nextMagic(buffer: Buffer, from: number): number {
   const at = buffer.indexOf(magic, from);
   return at < 0 ? buffer.length : at;
-}
-
-/** Counts per level of no lines. */
-export function noLevels(): LevelCounts {
-  return [0, 0, 0, 0];
 }

@@ -8,7 +8,7 @@ export interface JournalOptions {
   disk?: JournalDisk;
   /** A segment is closed when it is larger. Default 5 MB. */
   maxFileBytes?: number;
-  /** Most bytes of all segments together; the oldest is dropped to keep it. Default 200 MB. */
+  /** Most bytes of all segments together; what is shed to keep it, disk-budget.ts says. Default 200 MB. */
   maxBytes?: number;
   /** Segments older than this are dropped. Default 30 days. */
   maxAgeMs?: number;
@@ -47,7 +47,7 @@ export interface JournalStats {
   syncs: number;
   /** True while the disk cannot be written and lines are only in memory. */
   memoryOnly: boolean;
-  /** Lines shed in memory before every reader had them, by level: debug, info, warn, error. */
+  /** Lines shed, in memory or on disk, before every reader had confirmed them, by level: debug, info, warn, error. */
   shed: LevelCounts;
 }
 

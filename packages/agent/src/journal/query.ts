@@ -3,9 +3,9 @@ import { isLevel, type LogMessage, levelRank, withFields } from '@millrace/wire'
 import type { DeviceClock } from '../clock/device-clock.ts';
 import type { LogQuery } from '../logging/types.ts';
 import type { Journal } from './journal.ts';
-import { contentLines, type MemberHeader, memberContent, walkMembers } from './member.ts';
+import { type MemberHeader, walkMembers } from './member.ts';
 import { linePosition } from './segment.ts';
-import { StoredBatch } from './stored-batch.ts';
+import { batchOf } from './stored-member.ts';
 
 const defaultLimit = 1000;
 
@@ -69,16 +69,13 @@ export async function queryJournal(journal: Journal, query: LogQuery): Promise<L
       const first = linePosition(segment.epoch, member.header.first);
       if (done || first >= before || member.header.count === 0) continue;
       if (!mayHold(member.header, query, journal.clock)) continue;
-      const content = memberContent(member.bytes);
-      if (!content) continue;
-      const { header } = member;
-      const lines = contentLines(content);
-      const batch = new StoredBatch({ header, clock: header.clock, epoch: segment.epoch, lines });
+      const batch = batchOf(member, segment.epoch);
+      if (!batch) continue;
       done = collect(
         batch
+          .part(-1, before - 1)
           .corrected(journal.clock)
-          .messages()
-          .slice(0, before - first),
+          .messages(),
       );
       // Inflating is done on the main thread: let a live stream have its turn in between.
       await yieldToLoop();

@@ -1,7 +1,6 @@
-import { type Level, type LevelCounts, levelRank } from '@millrace/wire';
-import { noLevels } from './member.ts';
+import { type Level, type LevelCounts, levelRank, noLevels } from '@millrace/wire';
 import type { JournalOptions } from './options.ts';
-import type { StoredBatch } from './stored-batch.ts';
+import { StoredBatch } from './stored-batch.ts';
 
 export interface RecentLimits {
   maxLines: number;
@@ -21,8 +20,8 @@ export function recentLimits(options: JournalOptions): RecentLimits {
   };
 }
 
-/** Shed in this order, before lines go by age alone. */
-const shedFirst: readonly Level[] = ['debug', 'info'];
+/** Shed in this order, each time the oldest first. */
+const shedInOrder: readonly (readonly Level[])[] = [['debug'], ['info'], ['warn', 'error']];
 
 /**
  * The newest batches, kept in memory for readers at the journal's end and for local queries. Batches that are
@@ -66,12 +65,7 @@ export class RecentBatches {
     if (this.#bytes <= maxOnlyCopyBytes) return;
     // Some more than necessary, or every line would bring the next pass.
     const target = maxOnlyCopyBytes * 0.9;
-    for (const level of shedFirst) this.#shedLevel(level, target, confirmed);
-    while (this.#bytes > target) {
-      const [oldest] = this.#batches;
-      if (!oldest || oldest.last > this.durable) break;
-      this.#replace(0, [], confirmed);
-    }
+    for (const levels of shedInOrder) this.#shed(levels, target, confirmed);
   }
 
   /** The first durable batch that ends behind `position`, if this memory reaches back that far. */
@@ -113,6 +107,7 @@ export class RecentBatches {
     for (const batch of this.#batches) {
       if (batch.last > through) break;
       const over =
+        batch.header.count === 0 ||
         this.#lines - batch.header.count >= maxLines ||
         this.#bytes > maxBytes ||
         nowMs - (this.#addedMs.get(batch) ?? nowMs) > maxAgeMs;
@@ -124,33 +119,35 @@ export class RecentBatches {
     if (drop > 0) this.#batches = this.#batches.slice(drop);
   }
 
-  #shedLevel(level: Level, targetBytes: number, confirmed: number): void {
+  #shed(levels: readonly Level[], targetBytes: number, confirmed: number): void {
+    const ranks = levels.map(levelRank);
     for (let i = 0; i < this.#batches.length && this.#bytes > targetBytes; i++) {
       const batch = this.#batches[i] as StoredBatch;
-      if (batch.last > this.durable) return;
-      if (batch.last <= confirmed || batch.header.levels[levelRank(level)] === 0) continue;
-      const rest = batch.without(level);
-      this.#replace(i, rest, confirmed);
-      i += rest.length - 1;
+      if (batch.last > this.durable) break;
+      if (batch.last <= confirmed || !ranks.some((rank) => (batch.header.levels[rank] ?? 0) > 0)) continue;
+      const rest = this.#asOldAs(batch, batch.without(ranks));
+      this.#batches[i] = rest;
+      this.#lines += rest.header.count - batch.header.count;
+      this.#bytes += rest.lines.length - batch.lines.length;
+      batch.header.levels.forEach((count, rank) => {
+        this.shed[rank] = (this.shed[rank] ?? 0) + count - (rest.header.levels[rank] ?? 0);
+      });
     }
+    this.#joinEmpty();
   }
 
-  #replace(index: number, by: StoredBatch[], confirmed: number): void {
-    const [gone] = this.#batches.splice(index, 1, ...by);
-    if (!gone) return;
-    this.#lines -= gone.header.count;
-    this.#bytes -= gone.lines.length;
-    // What every reader has had is no loss.
-    const lost = gone.last > confirmed ? gone.header.levels : noLevels();
-    lost.forEach((count, rank) => {
-      const kept = by.reduce((sum, { header }) => sum + (header.levels[rank] ?? 0), 0);
-      this.shed[rank] = (this.shed[rank] ?? 0) + count - kept;
-    });
-    for (const batch of by) {
-      this.#asOldAs(gone, batch);
-      this.#lines += batch.header.count;
-      this.#bytes += batch.lines.length;
+  /** Of neighbours that hold no lines any more one is enough. */
+  #joinEmpty(): void {
+    const joined: StoredBatch[] = [];
+    for (const batch of this.#batches) {
+      const before = joined.at(-1);
+      const isMore =
+        batch.header.count === 0 && before?.header.count === 0 && before.last + 1 === batch.first;
+      if (before && isMore)
+        joined[joined.length - 1] = this.#asOldAs(before, StoredBatch.merge([before, batch]));
+      else joined.push(batch);
     }
+    this.#batches = joined;
   }
 
   #asOldAs(batch: StoredBatch, successor: StoredBatch): StoredBatch {

@@ -5,6 +5,7 @@ import { examine, type WalkedSegment } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
 import { type FoundMember, memberAt, memberContent, walkMembers } from './member.ts';
 import { lastSeq, linePosition, type Segment } from './segment.ts';
+import { thinnedName } from './thinning.ts';
 
 /** What recovery found in a journal's folder. */
 export interface Recovered {
@@ -32,6 +33,7 @@ export interface Recovered {
 const namePattern = /^(\d{10})\.log\.gz$/;
 // A first member's header lies within this many bytes.
 const headBytes = 128 * 1024;
+const smallHeadBytes = 8 * 1024;
 
 /** Names of the segments in a journal's folder, oldest first. */
 export function segmentNames(disk: JournalDisk): string[] {
@@ -68,6 +70,7 @@ export function recover(disk: JournalDisk): Recovered {
     isDamaged: false,
     removed: [],
   };
+  removeLeftovers(disk);
   const names = segmentNames(disk);
   const newest = names.at(-1);
   if (newest) found.nextSegmentNumber = Number(namePattern.exec(newest)?.[1]) + 1;
@@ -75,6 +78,15 @@ export function recover(disk: JournalDisk): Recovered {
   readHeads(disk, names, tail, found);
   restore(tail, found);
   return found;
+}
+
+/** A crash while a segment was being thinned left the half of the new one. */
+function removeLeftovers(disk: JournalDisk): void {
+  for (const name of disk.list()) {
+    if (name.endsWith(thinnedName('')) && namePattern.test(name.slice(0, -thinnedName('').length))) {
+      attempt(() => disk.remove(name));
+    }
+  }
 }
 
 interface Tail {
@@ -138,8 +150,7 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
   let journal: string | undefined;
   for (const name of names) {
     if (found.removed.includes(name)) continue;
-    const head = disk.read(name, 0, headBytes);
-    const first = walkMembers(head).members[0] ?? firstHeader(head);
+    const first = firstMember(disk, name);
     // Without one readable header its lines cannot be placed; readers see the gap in the seqs.
     if (!first) continue;
     const number = Number(namePattern.exec(name)?.[1]);
@@ -176,9 +187,11 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
   }
 }
 
-function firstHeader(head: Buffer): FoundMember | undefined {
-  const found = memberAt(head, 0);
-  return found === 'short' ? undefined : found;
+function firstMember(disk: JournalDisk, name: string): FoundMember | undefined {
+  // There may be many thinned segments, and small ones have it all within little.
+  const found = memberAt(disk.read(name, 0, smallHeadBytes), 0);
+  if (found && found !== 'short') return found;
+  return walkMembers(disk.read(name, 0, headBytes)).members[0];
 }
 
 /** Plays the members' changes of positions, cursors and clocks in order. */

@@ -1,23 +1,21 @@
 import type { JournalDisk } from './disk.ts';
-import { contentLines, memberAt, memberContent, nextMagic, withoutExtra } from './member.ts';
-import { keepMemberBytes, lastSeq, linePosition, type Segment } from './segment.ts';
-import { StoredBatch } from './stored-batch.ts';
-
-const windowBytes = 512 * 1024;
+import { MemberWindow } from './member-window.ts';
+import { lastSeq, linePosition, type Segment } from './segment.ts';
+import type { StoredBatch } from './stored-batch.ts';
+import { batchOf } from './stored-member.ts';
 
 /**
  * Reads batches forward through the segments, keeping its place between calls. Damaged members are passed
- * over; whoever asked sees the jump in the seqs.
+ * over; whoever asked sees the jump in the seqs. Where a segment was dropped or replaced meanwhile, it goes on by
+ * position.
  */
 export class SegmentReader {
   readonly #disk: JournalDisk;
   readonly #segments: () => readonly Segment[];
   #segment: Segment | undefined;
-  #offset = 0;
+  #members: MemberWindow | undefined;
   /** Position of the last line passed, so that a call with another one seeks. */
   #passed = -1;
-  #window: Buffer = Buffer.alloc(0);
-  #windowOffset = 0;
 
   constructor(disk: JournalDisk, segments: () => readonly Segment[]) {
     this.#disk = disk;
@@ -48,7 +46,7 @@ export class SegmentReader {
   /** Lets go of the buffer and the place. */
   reset(): void {
     this.#segment = undefined;
-    this.#window = Buffer.alloc(0);
+    this.#members = undefined;
     this.#passed = -1;
   }
 
@@ -61,47 +59,21 @@ export class SegmentReader {
 
   #open(segment: Segment): void {
     this.#segment = segment;
-    this.#offset = 0;
-    this.#window = Buffer.alloc(0);
-    this.#windowOffset = 0;
+    this.#members = new MemberWindow(this.#disk, segment);
   }
 
   #nextIn(segment: Segment, position: number): StoredBatch | undefined {
-    while (this.#offset < segment.bytes) {
-      let at = this.#offset - this.#windowOffset;
-      let found = at >= 0 && at < this.#window.length ? memberAt(this.#window, at) : 'short';
-      if (found === 'short') {
-        this.#load(segment);
-        at = 0;
-        found = memberAt(this.#window, 0);
-      }
-      if (!found || found === 'short') {
-        this.#offset += nextMagic(this.#window, at + 1) - at;
-        continue;
-      }
-      this.#offset += found.bytes.length;
-      const { header } = found;
-      const last = linePosition(segment.epoch, lastSeq(header));
-      if (header.count === 0 || last <= position) continue;
-      const content = memberContent(found.bytes);
-      if (!content) continue;
-      const lines = contentLines(content);
-      const member = lines.length >= keepMemberBytes ? withoutExtra(found.bytes) : undefined;
-      return new StoredBatch({ header, clock: header.clock, epoch: segment.epoch, lines, member });
-    }
-    return undefined;
-  }
-
-  #load(segment: Segment): void {
-    const length = Math.min(windowBytes, segment.bytes - this.#offset);
     try {
-      this.#window = this.#disk.read(segment.name, this.#offset, length);
+      for (let found = this.#members?.next(); found; found = this.#members?.next()) {
+        const { header } = found;
+        if (header.count === 0 || linePosition(segment.epoch, lastSeq(header)) <= position) continue;
+        const batch = batchOf(found, segment.epoch);
+        if (batch) return batch;
+      }
     } catch {
       // Dropped, taken away by someone, or on a disk that fails: the seqs tell what is missing. What follows, or is
       // in memory, must not wait for it.
-      this.#window = Buffer.alloc(0);
-      this.#offset = segment.bytes;
     }
-    this.#windowOffset = this.#offset;
+    return undefined;
   }
 }

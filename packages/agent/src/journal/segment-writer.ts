@@ -1,22 +1,15 @@
-import type { Overlap } from '@millrace/wire';
-import type { Logger } from 'pino';
-import type { DeviceClock } from '../clock/device-clock.ts';
+import { type LevelCounts, noLevels, type Overlap, sumLevels } from '@millrace/wire';
 import type { ClockStamp } from '../clock/history.ts';
 import type { Json } from '../logging/types.ts';
-import type { AppendFile, JournalDisk } from './disk.ts';
-import { encodeMember, type MemberHeader, maxHeaderJsonBytes, noLevels } from './member.ts';
+import type { AppendFile } from './disk.ts';
+import { DiskBudget, type DiskBudgetOptions } from './disk-budget.ts';
+import { encodeMember, type MemberHeader, maxHeaderJsonBytes } from './member.ts';
 import type { JournalOptions } from './options.ts';
 import { type Recovered, segmentName } from './recovery.ts';
 import { linePosition, type Segment } from './segment.ts';
 
-interface SegmentWriterOptions {
-  disk: JournalDisk;
+interface SegmentWriterOptions extends Omit<DiskBudgetOptions, 'segments'> {
   found: Recovered;
-  maxFileBytes: number;
-  maxBytes: number;
-  maxAgeMs: number;
-  clock: DeviceClock;
-  log?: Logger;
 }
 
 /** What the snapshot at the start of a segment repeats. */
@@ -38,8 +31,8 @@ export interface SegmentState {
 const nothing = Buffer.alloc(0);
 
 /**
- * Appends members to the newest segment, starts new ones, and drops the oldest when there are too many. A write
- * that fails half-way is cut back, so that the same members can be written again.
+ * Appends members to the newest segment and starts new ones; its budget sheds what is too much. A write that fails
+ * half-way is cut back, so that the same members can be written again.
  */
 export class SegmentWriter {
   readonly #options: SegmentWriterOptions;
@@ -48,11 +41,13 @@ export class SegmentWriter {
   /** The segment written to; `undefined` until the first write after a start with a new journal id. */
   #active: Segment | undefined;
   #nextNumber: number;
-  writtenBytes = 0;
+  #writtenBytes = 0;
+  readonly budget: DiskBudget;
 
   constructor(options: SegmentWriterOptions) {
     this.#options = options;
     this.segments = options.found.segments;
+    this.budget = new DiskBudget({ ...options, segments: this.segments });
     this.#nextNumber = options.found.nextSegmentNumber;
     if (options.found.current) this.#active = this.segments.at(-1);
   }
@@ -62,24 +57,38 @@ export class SegmentWriter {
     if (!this.#active || this.#active.bytes >= this.#options.maxFileBytes) await this.#start(state());
     const segment = this.#active as Segment;
     const bytes = members.length === 1 ? (members[0] as Buffer) : Buffer.concat(members);
+    await this.budget.room(bytes.length);
     await this.#append(segment, bytes, sync);
-    this.#dropOld();
+    this.budget.keep();
   }
 
   /** Nothing more goes into the newest segment: the next write starts another. */
   async leaveSegment(): Promise<void> {
     this.#active = undefined;
-    await this.close().catch((error) => {
+    await this.#closeFile().catch((error) => {
       this.#options.log?.debug({ error }, 'journal: a file did not close');
     });
   }
 
-  /** Tells that the newest segment now ends with line `seq`. */
-  extend(seq: number): void {
-    if (this.#active) this.#active.last = linePosition(this.#active.epoch, seq);
+  /** Tells that the newest segment now ends with line `seq`, and what was added where that is known. */
+  extend(seq: number, levels?: LevelCounts): void {
+    const segment = this.#active;
+    if (!segment) return;
+    segment.last = linePosition(segment.epoch, seq);
+    segment.levels = levels && segment.levels && sumLevels(segment.levels, levels);
+  }
+
+  /** Bytes written to disk. */
+  get writtenBytes(): number {
+    return this.#writtenBytes + this.budget.writtenBytes;
   }
 
   async close(): Promise<void> {
+    void this.budget.close();
+    await this.#closeFile();
+  }
+
+  async #closeFile(): Promise<void> {
     await this.#file?.close();
     this.#file = undefined;
   }
@@ -94,7 +103,7 @@ export class SegmentWriter {
       throw error;
     }
     segment.bytes += bytes.length;
-    this.writtenBytes += bytes.length;
+    this.#writtenBytes += bytes.length;
   }
 
   async #cutBack(segment: Segment): Promise<void> {
@@ -111,7 +120,7 @@ export class SegmentWriter {
   }
 
   async #start(state: SegmentState): Promise<void> {
-    await this.close();
+    await this.#closeFile();
     const number = this.#nextNumber++;
     const segment: Segment = {
       name: segmentName(number),
@@ -123,6 +132,7 @@ export class SegmentWriter {
       last: linePosition(state.epoch, state.nextSeq - 1),
       openedMs: state.nowMs,
       clock: state.clock,
+      levels: noLevels(),
     };
     try {
       await this.#append(segment, Buffer.concat(snapshotMembers(state)), false);
@@ -133,35 +143,14 @@ export class SegmentWriter {
     this.segments.push(segment);
     this.#active = segment;
   }
-
-  #dropOld(): void {
-    const { maxBytes, maxAgeMs, clock, disk, log } = this.#options;
-    let total = this.segments.reduce((sum, segment) => sum + segment.bytes, 0);
-    const now = clock.wallMs;
-    while (this.segments.length > 1) {
-      const [oldest, next] = this.segments as [Segment, Segment];
-      // A segment ends when the next one begins. A clock that jumped forward must not empty the journal at
-      // once: age only ever takes one segment per write.
-      const expired = now - (clock.trueMs(next.openedMs, next.clock) ?? now) > maxAgeMs;
-      if (total <= maxBytes && !expired) break;
-      disk.remove(oldest.name);
-      this.segments.shift();
-      total -= oldest.bytes;
-      log?.info(
-        { segment: oldest.name, reason: expired ? 'age' : 'size' },
-        'journal: dropped its oldest segment',
-      );
-      if (expired && total <= maxBytes) break;
-    }
-  }
 }
 
 /** The writer of a folder that was recovered, by the journal's options. */
 export function openWriter(
-  options: JournalOptions & { disk: JournalDisk; clock: DeviceClock },
+  options: JournalOptions & Pick<DiskBudgetOptions, 'disk' | 'clock' | 'confirmed'>,
   found: Recovered,
 ): SegmentWriter {
-  const { disk, clock, log } = options;
+  const { disk, clock, confirmed, log } = options;
   if (found.isDamaged) {
     log?.warn(
       { truncatedBytes: found.truncatedBytes, removed: found.removed },
@@ -175,6 +164,7 @@ export function openWriter(
     maxBytes: options.maxBytes ?? 200 * 1024 * 1024,
     maxAgeMs: options.maxAgeMs ?? 30 * 24 * 3_600_000,
     clock,
+    confirmed,
     log,
   });
 }

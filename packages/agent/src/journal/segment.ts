@@ -1,3 +1,4 @@
+import type { LevelCounts } from '@millrace/wire';
 import type { ClockStamp } from '../clock/history.ts';
 import type { MemberHeader } from './member.ts';
 
@@ -16,6 +17,11 @@ export interface Segment {
   /** When its first member was sealed, by the clock of that time. */
   readonly openedMs: number;
   readonly clock: ClockStamp | undefined;
+  /** Lines by level that it holds, and those that were shed from it; absent until somebody has counted. */
+  levels?: LevelCounts;
+  shed?: LevelCounts;
+  /** Passes of shedding that it has been through, see disk-budget.ts. */
+  thinned?: number;
 }
 
 /**

@@ -57,3 +57,12 @@ export class SyncBudget {
     this.#recentLines *= Math.exp(-passedMs / rateWindowMs);
   }
 }
+
+/** The budget of a journal that syncs once per `intervalMs` in the long run. */
+export function syncBudget(intervalMs = 1000): SyncBudget {
+  const minSpacingMs = Math.min(25, intervalMs);
+  return new SyncBudget(
+    { intervalMs, minSpacingMs, maxCredits: 1000, busyLinesPerSecond: 50 },
+    performance.now(),
+  );
+}

@@ -2,36 +2,77 @@ import { gzipSync } from 'node:zlib';
 import {
   type BatchHeader,
   completeMessage,
+  countOf,
+  defaultLevel,
   encodeHeader,
   forEachLine,
+  isLevel,
   type LevelCounts,
   type LogMessage,
   levelRank,
+  noLevels,
 } from '@millrace/wire';
-import type { FeedBatch } from './types.ts';
+import type { FeedBatch, Run } from './types.ts';
 
 export interface EncodedBatchOptions {
   header: BatchHeader;
-  /** The encoded lines, each ended by a newline, without the header line. */
+  /** The encoded lines, each ended by a newline, without header lines. */
   lines: Buffer;
-  /** Header line and lines as one gzip member, where it lies ready. */
+  /** Where the lines stand, when they are not all neighbours. */
+  runs?: readonly Run[];
+  /** The batch as gzip, where it lies ready. */
   member?: Buffer;
 }
+
+// What a run's header line takes, about.
+const runHeaderBytes = 128;
 
 /** A batch in memory, encoded as it goes onto the wire. */
 export class EncodedBatch implements FeedBatch {
   readonly header: BatchHeader;
   readonly lines: Buffer;
+  readonly runs: readonly Run[];
   #member: Buffer | undefined;
 
-  constructor({ header, lines, member }: EncodedBatchOptions) {
+  constructor({ header, lines, runs, member }: EncodedBatchOptions) {
     this.header = header;
     this.lines = lines;
+    this.runs = runs ?? [{ first: header.first, count: header.count, shed: noLevels() }];
     this.#member = member;
   }
 
+  get lastSeq(): number {
+    const last = this.runs.at(-1);
+    return last ? last.first + last.count - 1 : this.header.first - 1;
+  }
+
+  /** Bytes that {@link encoded} takes, at most. */
+  get encodedBytes(): number {
+    return this.lines.length + Math.max(1, this.runs.length) * runHeaderBytes;
+  }
+
+  encoded(): Buffer {
+    const { header, lines, runs } = this;
+    const [only] = runs;
+    if (runs.length === 1 && only && countOf(only.shed) === 0) {
+      return Buffer.concat([Buffer.from(encodeHeader(header)), lines]);
+    }
+    const { journal, sealed, overlaps } = header;
+    const pieces: Buffer[] = [];
+    let from = 0;
+    for (const { first, count, shed } of runs) {
+      const end = lineOffset(lines, from, count);
+      pieces.push(
+        Buffer.from(encodeHeader({ journal, first, count, sealed, overlaps, shed })),
+        lines.subarray(from, end),
+      );
+      from = end;
+    }
+    return Buffer.concat(pieces);
+  }
+
   gzip(): Buffer {
-    this.#member ??= gzipSync(Buffer.concat([Buffer.from(encodeHeader(this.header)), this.lines]));
+    this.#member ??= gzipSync(this.encoded());
     return this.#member;
   }
 
@@ -41,14 +82,33 @@ export class EncodedBatch implements FeedBatch {
   }
 
   messages(): LogMessage[] {
-    const { journal, first, sealed } = this.header;
+    const { journal, sealed } = this.header;
+    const seqs = this.seqs();
     const out: LogMessage[] = [];
     forEachLine(this.lines, (line, index) => {
-      const text = Buffer.from(line.buffer, line.byteOffset, line.byteLength).toString();
-      out.push(completeMessage(parseLine(text, sealed), journal, first + index));
+      out.push(completeMessage(parseLine(textOf(line), sealed), journal, seqs[index]));
     });
     return out;
   }
+
+  /** The seq of each line. */
+  seqs(): number[] {
+    return this.runs.flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i));
+  }
+}
+
+/** The level of each encoded line, as its position in a header's counts. */
+export function ranksOf(lines: Buffer): number[] {
+  const out: number[] = [];
+  forEachLine(lines, (line) => {
+    const { level, isStdErr } = parseLine(textOf(line), 0);
+    out.push(levelRank(isLevel(level) ? level : defaultLevel(isStdErr === true)));
+  });
+  return out;
+}
+
+function textOf(line: Uint8Array): string {
+  return Buffer.from(line.buffer, line.byteOffset, line.byteLength).toString();
 }
 
 /** A line that is no object (a damaged store) is shown as text: it must not hold up those behind it. */
@@ -64,26 +124,49 @@ function parseLine(text: string, sealed: number): Partial<LogMessage> {
 
 /** Cuts a batch of several lines in two halves. */
 export function halve(batch: FeedBatch): [FeedBatch, FeedBatch] {
-  const { header, lines } = batch;
-  const half = Math.ceil(header.count / 2);
-  const messages = batch.messages();
-  let offset = 0;
-  for (let i = 0; i < half; i++) offset = lines.indexOf(10, offset) + 1;
-  return [
-    new EncodedBatch({
-      header: { ...header, count: half, levels: countLevels(messages.slice(0, half)) },
-      lines: lines.subarray(0, offset),
-    }),
-    new EncodedBatch({
-      header: {
-        ...header,
-        first: header.first + half,
-        count: header.count - half,
-        levels: countLevels(messages.slice(half)),
-      },
-      lines: lines.subarray(offset),
-    }),
-  ];
+  const half = Math.ceil(batch.header.count / 2);
+  return [linesOf(batch, 0, half), linesOf(batch, half, batch.header.count)];
+}
+
+/** A batch in pieces of at most `most` runs each; itself when it has no more. */
+export function inRuns(batch: FeedBatch, most: number): FeedBatch[] {
+  const { runs } = batch;
+  if (runs.length <= most) return [batch];
+  const out: FeedBatch[] = [];
+  let from = 0;
+  for (let i = 0; i < runs.length; i += most) {
+    const count = runs.slice(i, i + most).reduce((sum, run) => sum + run.count, 0);
+    out.push(linesOf(batch, from, from + count));
+    from += count;
+  }
+  return out;
+}
+
+/** The lines of a batch from the one at `from` to the one before `to`. */
+function linesOf(batch: FeedBatch, from: number, to: number): FeedBatch {
+  const runs: Run[] = [];
+  let at = 0;
+  for (const { first, count, shed } of batch.runs) {
+    const begin = Math.max(from, at);
+    const end = Math.min(to, at + count);
+    const isWhole = begin === at;
+    if (end > begin) {
+      runs.push({ first: first + begin - at, count: end - begin, shed: isWhole ? shed : noLevels() });
+    }
+    at += count;
+  }
+  const start = lineOffset(batch.lines, 0, from);
+  const lines = batch.lines.subarray(start, lineOffset(batch.lines, start, to - from));
+  const header = { ...batch.header, first: runs[0]?.first ?? batch.header.first, count: to - from };
+  const levels = countLevels(batch.messages().slice(from, to));
+  return new EncodedBatch({ header: { ...header, levels }, lines, runs });
+}
+
+/** Where the line after `count` more lines begins. */
+export function lineOffset(lines: Buffer, from: number, count: number): number {
+  let at = from;
+  for (let i = 0; i < count; i++) at = lines.indexOf(10, at) + 1;
+  return at;
 }
 
 /** Lines per level. */

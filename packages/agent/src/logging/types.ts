@@ -1,4 +1,4 @@
-import type { BatchHeader, Level, LogInput, LogMessage } from '@millrace/wire';
+import type { BatchHeader, Level, LevelCounts, LogInput, LogMessage } from '@millrace/wire';
 
 export type { Level, LogInput, LogMessage } from '@millrace/wire';
 
@@ -94,12 +94,28 @@ export interface LogQuery {
   order?: 'asc' | 'desc';
 }
 
-/** A run of consecutive lines, as a backend reads it from a {@link Feed}. */
+/** Neighbouring lines of a batch. */
+export interface Run {
+  /** Seq of the first. */
+  first: number;
+  count: number;
+  /** Lines right before them that were shed. */
+  shed: LevelCounts;
+}
+
+/** Lines in their order, as a backend reads them from a {@link Feed}. */
 export interface FeedBatch {
+  /** `first` is the seq of the first line, `count` the number of lines. */
   readonly header: BatchHeader;
-  /** The encoded lines, each ended by a newline, without the header line. */
+  /** One run, unless lines in between were shed. */
+  readonly runs: readonly Run[];
+  /** Seq of the last line. */
+  readonly lastSeq: number;
+  /** The encoded lines, each ended by a newline, without header lines. */
   readonly lines: Buffer;
-  /** Header line and lines as one gzip member, at most `limits.maxPublishBytes`. Made at the first call. */
+  /** Header line and lines as they go onto the wire, once for each run. */
+  encoded(): Buffer;
+  /** The same as gzip, at most `limits.maxPublishBytes`. Made at the first call. */
   gzip(): Buffer;
   /** The lines decoded, with their ids and seqs. Made at each call. */
   messages(): LogMessage[];

@@ -17,8 +17,17 @@ export class CrashDisk implements JournalDisk {
   off = false;
   /** Appends fail with this code while it is set, after writing half. */
   failWith: string | undefined;
+  /** It says that it has synced, and has not. */
+  lies = false;
+  /** This file cannot be read. */
+  unreadable: string | undefined;
   appends = 0;
   syncs = 0;
+  renames = 0;
+  /** Appends to files whose name ends so fail. */
+  failOnlyFor = '';
+  /** What stood under a name before a rename that no sync has followed. */
+  readonly #replaced = new Map<string, CrashFile>();
 
   list(): string[] {
     return [...this.files.keys()];
@@ -33,6 +42,7 @@ export class CrashDisk implements JournalDisk {
   }
 
   read(name: string, offset: number, length: number): Buffer {
+    if (name === this.unreadable) throw Object.assign(new Error('EIO'), { code: 'EIO' });
     return Buffer.from(this.#file(name).data.subarray(offset, offset + length));
   }
 
@@ -43,7 +53,18 @@ export class CrashDisk implements JournalDisk {
   }
 
   remove(name: string): void {
-    this.files.delete(name);
+    if (!this.off) this.files.delete(name);
+  }
+
+  rename(from: string, to: string): void {
+    if (this.operationsLeft-- <= 0) this.off = true;
+    if (this.off) throw new Error('no power');
+    const file = this.#file(from);
+    const before = this.files.get(to);
+    this.files.set(to, file);
+    this.files.delete(from);
+    this.renames++;
+    if (before) this.#replaced.set(to, before);
   }
 
   async openAppend(name: string): Promise<AppendFile> {
@@ -53,22 +74,29 @@ export class CrashDisk implements JournalDisk {
         await this.#step();
         this.appends++;
         const file = this.#file(name);
-        const written = this.failWith ? bytes.subarray(0, bytes.length >> 1) : bytes;
+        const fails = this.failWith && name.endsWith(this.failOnlyFor);
+        const written = fails ? bytes.subarray(0, bytes.length >> 1) : bytes;
         file.data = Buffer.concat([file.data, written]);
-        if (this.failWith) throw Object.assign(new Error(this.failWith), { code: this.failWith });
+        if (fails) throw Object.assign(new Error(this.failWith), { code: this.failWith });
       },
       sync: async () => {
         await this.#step();
         this.syncs++;
         const file = this.#file(name);
-        file.synced = file.data.length;
+        if (!this.lies) file.synced = file.data.length;
       },
       close: async () => {},
     };
   }
 
-  /** Power comes back: of what was not synced, `keep` (0…1) of the bytes are left, the last ones spoiled. */
+  /**
+   * Power comes back: of what was not synced, `keep` (0…1) of the bytes are left, the last ones spoiled. With less
+   * than half, renames are undone as well.
+   */
   powerCycle(keep: number, spoil: boolean): void {
+    if (keep < 0.5)
+      for (const [name, file] of this.#replaced) if (this.files.has(name)) this.files.set(name, file);
+    this.#replaced.clear();
     for (const [name, file] of this.files) {
       const unsynced = file.data.length - file.synced;
       const left = file.synced + Math.floor(unsynced * keep);

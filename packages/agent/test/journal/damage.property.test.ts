@@ -52,13 +52,13 @@ class World {
     for (let i = 0; i < batches; i++) {
       const batch = await this.cursor.next(idle);
       if (!batch) return;
-      const { journal, first, count, overlaps = [] } = batch.header;
+      const { journal, overlaps = [] } = batch.header;
       const before = this.named.get(journal);
       if (before && JSON.stringify(before) !== JSON.stringify(overlaps))
         this.wrong.push(`${journal} changed`);
       this.named.set(journal, overlaps);
       for (const line of batch.messages()) this.#take(line.message, journal, line.seq ?? 0, line.fields);
-      if (acknowledge) this.cursor.ack(journal, first + count - 1);
+      if (acknowledge) this.cursor.ack(journal, batch.lastSeq);
     }
   }
 

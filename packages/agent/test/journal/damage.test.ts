@@ -24,7 +24,7 @@ async function take(cursor: Feed): Promise<FeedBatch[]> {
     const batch = await cursor.next(AbortSignal.timeout(5000));
     if (!batch) break;
     batches.push(batch);
-    cursor.ack(batch.header.journal, batch.header.first + batch.header.count - 1);
+    cursor.ack(batch.header.journal, batch.lastSeq);
   }
   return batches;
 }

@@ -31,7 +31,7 @@ async function drain(cursor: Feed, acknowledge = true): Promise<LogMessage[]> {
     const batch = await cursor.next(AbortSignal.timeout(200));
     if (!batch) break;
     out.push(...batch.messages());
-    if (acknowledge) cursor.ack(batch.header.journal, batch.header.first + batch.header.count - 1);
+    if (acknowledge) cursor.ack(batch.header.journal, batch.lastSeq);
     if (out.length === before) break;
   }
   return out;

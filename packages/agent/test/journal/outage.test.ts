@@ -23,7 +23,7 @@ async function take(cursor: Feed, count: number): Promise<LogMessage[]> {
     const batch = await cursor.next(AbortSignal.timeout(5000));
     if (!batch) break;
     out.push(...batch.messages());
-    cursor.ack(batch.header.journal, batch.header.first + batch.header.count - 1);
+    cursor.ack(batch.header.journal, batch.lastSeq);
   }
   return out;
 }

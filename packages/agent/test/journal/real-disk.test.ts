@@ -68,7 +68,7 @@ test('a disk that is full is survived, and used again when there is room', async
       const batch = await cursor.next(AbortSignal.timeout(10_000));
       if (!batch) throw new Error(`only ${got.length} lines came`);
       got.push(...batch.messages().map((line) => line.timestamp));
-      cursor.ack(batch.header.journal, batch.header.first + batch.header.count - 1);
+      cursor.ack(batch.header.journal, batch.lastSeq);
     }
   };
   await print(1, 100);

@@ -70,7 +70,7 @@ class World {
   confirm(most = Number.POSITIVE_INFINITY): void {
     for (const lane of [this.lane, this.cursor]) {
       const sent = this.#underWay.filter(([feed]) => feed === lane).slice(0, most);
-      for (const [feed, { header }] of sent) feed.ack(header.journal, header.first + header.count - 1);
+      for (const [feed, { header, lastSeq }] of sent) feed.ack(header.journal, lastSeq);
       this.#underWay = this.#underWay.filter((parcel) => !sent.includes(parcel));
     }
     const drained = !this.#underWay.some(([feed]) => feed === this.lane);

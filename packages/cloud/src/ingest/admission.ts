@@ -78,6 +78,7 @@ export class Admission {
   readonly #options: AdmissionOptions;
   #ownSeq = 0;
   #gapToldAtMs = Number.NEGATIVE_INFINITY;
+  #closedToldAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
@@ -258,7 +259,9 @@ export class Admission {
         : { ...run, firstSeq: range.from, count: lines, lines: run.lines.subarray(start, end) };
       const flight = this.#put(part);
       const closed = ledger.attach(range, flight);
-      if (closed) {
+      // A device that shed lines one by one brings as many.
+      if (closed && performance.now() - this.#closedToldAtMs >= gapTellIntervalMs) {
+        this.#closedToldAtMs = performance.now();
         log.warn(
           { device, journal, from: closed.from, to: closed.to },
           'too many gaps in a journal: gave up on one',

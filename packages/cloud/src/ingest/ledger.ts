@@ -1,3 +1,4 @@
+import { limits } from '@millrace/wire';
 import type { Watermark } from '../store/marks.ts';
 import { type SeqRange, SeqRanges } from '../store/seq-ranges.ts';
 import { type Flight, later } from './flight.ts';
@@ -5,7 +6,7 @@ import { type Flight, later } from './flight.ts';
 /** Past so many ranges the lowest gap of a journal counts as filled. */
 const maxRanges = 10_000;
 /** Most ranges in one acknowledgement. A message holds neighbours, so there is one nearly always. */
-const maxNamedRanges = 16;
+const maxNamedRanges = limits.maxAckRanges;
 
 export interface Admittance {
   /** What is new, lowest first. */

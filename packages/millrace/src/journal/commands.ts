@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { inspectJournal, type SegmentReport } from '@millrace/agent/journal';
-import { type LogMessage, levels } from '@millrace/wire';
+import { countOf, type LogMessage, levels } from '@millrace/wire';
 import { formatLocalLine } from '../logs/format.ts';
 import { type Paint, painter, wantsColour } from '../terminal/colours.ts';
 import { openJournalFolder } from './folder.ts';
@@ -44,11 +44,12 @@ export async function printJournal(dir: string, json: boolean, context: JournalC
  */
 export async function verifyJournal(dir: string, json: boolean, context: JournalContext): Promise<boolean> {
   const paint = painter(wantsColour(context.stdout, context.env));
-  const total = { segments: 0, bytes: 0, lines: 0, damaged: 0, damagedBytes: 0, missing: 0 };
+  const total = { segments: 0, bytes: 0, lines: 0, damaged: 0, damagedBytes: 0, missing: 0, shed: 0 };
   for (const { report } of inspectJournal(openJournalFolder(dir))) {
     total.segments++;
     total.bytes += report.bytes;
     total.lines += report.lines;
+    total.shed += countOf(report.shed);
     total.damaged += report.damage.length;
     for (const { bytes } of report.damage) total.damagedBytes += bytes;
     for (const { first, last } of report.missing) total.missing += last - first + 1;
@@ -57,8 +58,9 @@ export async function verifyJournal(dir: string, json: boolean, context: Journal
   const intact = total.damaged === 0 && total.missing === 0;
   if (json) await write(context, `${JSON.stringify({ ...total, intact })}\n`);
   else {
-    const { segments, bytes, lines, damaged, missing } = total;
-    const read = `${segments} segments, ${bytes} bytes, ${lines} lines`;
+    const { segments, bytes, lines, shed, damaged, missing } = total;
+    const gone = shed > 0 ? ` (${shed} shed)` : '';
+    const read = `${segments} segments, ${bytes} bytes, ${lines} lines${gone}`;
     const verdict = intact
       ? paint('green', 'intact')
       : paint('red', `${damaged} damaged places, ${missing} lines missing`);
@@ -80,8 +82,12 @@ function findings(report: SegmentReport, paint: Paint): string {
 }
 
 function rowOf(report: SegmentReport): string[] {
-  const { name, bytes, lines, firstSeq, lastSeq, fromMs, toMs, damage, missing } = report;
-  const wrong = [damage.length > 0 && `damaged ×${damage.length}`, missing.length > 0 && 'lines missing'];
+  const { name, bytes, lines, firstSeq, lastSeq, fromMs, toMs, shed, damage, missing } = report;
+  const wrong = [
+    damage.length > 0 && `damaged ×${damage.length}`,
+    missing.length > 0 && 'lines missing',
+    countOf(shed) > 0 && `${countOf(shed)} shed`,
+  ];
   return [
     name,
     String(bytes),

@@ -1,5 +1,4 @@
 import { constants, createGzip, type Gzip } from 'node:zlib';
-import { encodeHeader } from '@millrace/wire';
 import { orAborted } from '../../delivery/pause.ts';
 import type { FeedBatch } from '../types.ts';
 
@@ -24,8 +23,7 @@ export class StreamBody implements Disposable {
   /** Resolves when the batch has gone to `write`, or the signal is aborted: then this body is at its end. */
   async batch(batch: FeedBatch, signal: AbortSignal): Promise<void> {
     if (this.#compression === 'none') {
-      this.#write(Buffer.from(encodeHeader(batch.header)));
-      this.#write(batch.lines);
+      this.#write(batch.encoded());
       return;
     }
     if (batch.lines.length >= wholeMemberBytes) {
@@ -33,7 +31,7 @@ export class StreamBody implements Disposable {
       if (!signal.aborted) this.#write(batch.gzip());
       return;
     }
-    await this.#compress([encodeHeader(batch.header), batch.lines], signal);
+    await this.#compress([batch.encoded()], signal);
   }
 
   /** A blank line, which means nothing. */

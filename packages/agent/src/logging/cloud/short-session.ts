@@ -1,5 +1,5 @@
 import { gzipSync } from 'node:zlib';
-import { encodeHeader, MillraceError } from '@millrace/wire';
+import { MillraceError } from '@millrace/wire';
 import { aborted, withDeadline } from '../../delivery/pause.ts';
 import { DeliveryScope } from '../../delivery/scope.ts';
 import { SendWindow } from '../../delivery/send-window.ts';
@@ -143,9 +143,9 @@ class ShortPost {
   async deliver(batches: FeedBatch[], isRepeated = false): Promise<void> {
     const { settings, counters } = this.#context;
     const bytes = batches.reduce((sum, batch) => sum + batch.lines.length, 0);
-    for (const { header, lines } of batches) {
+    for (const { header, lastSeq, lines } of batches) {
       const parcel = this.#window.open(header.journal, header.first);
-      this.#window.extend(parcel, header.first + header.count - 1);
+      this.#window.extend(parcel, lastSeq);
       this.#window.send(parcel, { lines: header.count, bytes: lines.length });
       counters.lines += header.count;
     }
@@ -225,6 +225,6 @@ class ShortPost {
 
   #encode(batch: FeedBatch): Buffer {
     if (this.#context.settings.compression === 'gzip') return batch.gzip();
-    return Buffer.concat([Buffer.from(encodeHeader(batch.header)), batch.lines]);
+    return batch.encoded();
   }
 }

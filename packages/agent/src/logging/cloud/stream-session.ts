@@ -128,7 +128,7 @@ async function stream(context: CloudContext, { feed, stop, report, lane }: Strea
     }
     const { journal, first, count } = batch.header;
     const parcel = window.open(journal, first);
-    window.extend(parcel, first + count - 1);
+    window.extend(parcel, batch.lastSeq);
     const size = { lines: count, bytes: batch.lines.length };
     window.send(parcel, size);
     counters.lines += size.lines;

@@ -51,8 +51,9 @@ export function publish(
     else {
       counters.refused += lines;
       // A message of one service may hold lines that do not follow on from one another; those are only counted.
-      if (lines === parcel.last - parcel.first + 1) {
-        delivery.feed.giveUp?.(parcel.journal, parcel.first, parcel.last);
+      const isRun = lines === parcel.last - parcel.first + 1;
+      for (const [first, last] of parcel.runs ?? (isRun ? [[parcel.first, parcel.last] as const] : [])) {
+        delivery.feed.giveUp?.(parcel.journal, first, last);
       }
       log.warn(
         { topic, lines, first: parcel.first, last: parcel.last },

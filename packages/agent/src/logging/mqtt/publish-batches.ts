@@ -1,4 +1,6 @@
+import { limits } from '@millrace/wire';
 import { withDeadline } from '../../delivery/pause.ts';
+import { inRuns } from '../feed-batch.ts';
 import type { CloudAcks } from './cloud-acks.ts';
 import { type MqttDelivery, publish } from './delivery.ts';
 
@@ -65,12 +67,17 @@ async function readBatches(
     }
     const batch = await feed.next(signal);
     if (!batch) continue;
-    const { journal, first, count } = batch.header;
-    const parcel = window.open(journal, first);
-    window.extend(parcel, first + count - 1);
-    publish(delivery, { parcel, topic: layout.logs, payload: batch.gzip(), lines: count }, () => {
-      // The broker's word is not enough.
-    });
+    for (const piece of inRuns(batch, limits.maxAckRanges)) {
+      if (!(await window.room(signal))) return;
+      const { journal, first, count } = piece.header;
+      const parcel = window.open(journal, first);
+      window.extend(parcel, piece.lastSeq);
+      if (piece.runs.length > 1)
+        parcel.runs = piece.runs.map((run) => [run.first, run.first + run.count - 1]);
+      publish(delivery, { parcel, topic: layout.logs, payload: piece.gzip(), lines: count }, () => {
+        // The broker's word is not enough.
+      });
+    }
   }
 }
 
