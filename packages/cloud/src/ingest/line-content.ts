@@ -51,16 +51,26 @@ export function contentOf(line: Uint8Array): LineContent | undefined {
     return undefined;
   }
   if (typeof value !== 'object' || value === null) return undefined;
-  const { timestamp, message, isStdErr, serviceName, containerId, source } = value as Record<string, unknown>;
+  const { timestamp, message, isStdErr, isSystem, serviceName, containerId, source } = value as Record<
+    string,
+    unknown
+  >;
   if (!Number.isSafeInteger(timestamp) || typeof message !== 'string') return undefined;
   const timestampMs = timestamp as number;
   if (timestampMs < 0 || timestampMs >= maxTimeMs) return undefined;
-  if ((source as { type?: unknown } | undefined)?.type === 'manager') return undefined;
+  const { type, name } = (source ?? {}) as { type?: unknown; name?: unknown };
+  if (type === 'manager') return undefined;
+  const service = textOf(serviceName);
   return {
-    container: typeof containerId === 'string' ? containerId : '',
-    service: typeof serviceName === 'string' ? serviceName : '',
+    container: textOf(containerId),
+    service,
+    sourceName: textOf(name) || service || (isSystem === true ? 'system' : 'unknown'),
     isStdErr: isStdErr === true,
     timestampMs,
     message,
   };
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }

@@ -8,19 +8,24 @@ import { dateTime, integer, string, stringList } from './sql.ts';
 export interface LineContent {
   container: string;
   service: string;
+  /** Of two units of a system, which have neither container nor service, only this differs. */
+  sourceName: string;
   isStdErr: boolean;
   timestampMs: number;
   message: string;
 }
 
 /** The same of two lines only if they are the same line, or were written within one millisecond with the same text. */
-export function repeatKey({ container, service, isStdErr, timestampMs, message }: LineContent): string {
-  const place = container !== '' ? container : service;
+export function repeatKey(line: LineContent): string {
+  const { container, service, sourceName, isStdErr, timestampMs, message } = line;
+  // A container may be renamed meanwhile.
+  const place = container !== '' ? container : `${service}\x1f${sourceName}`;
   return createHash('md5').update([place, isStdErr, timestampMs, message].join('\x1f')).digest('hex');
 }
 
 /** {@link repeatKey} of a row. */
-const keySql = `lower(hex(MD5(concat(if(container != '', container, service), ${string('\x1f')}, toString(is_stderr),
+const keySql = `lower(hex(MD5(concat(if(container != '', container, concat(service, ${string('\x1f')}, source_name)),
+  ${string('\x1f')}, toString(is_stderr),
   ${string('\x1f')}, toString(toUnixTimestamp64Milli(ts)), ${string('\x1f')}, message))))`;
 
 /** The lines of a journal from a seq on. */

@@ -12,9 +12,10 @@ const after = 'journal02';
 interface Line {
   message: string;
   timestamp?: number;
-  containerId?: string;
+  containerId?: string | undefined;
+  serviceName?: string | undefined;
   isStdErr?: boolean;
-  source?: { type: 'manager'; name: string };
+  source?: { type: 'manager' | 'system'; name: string };
 }
 
 /** Line n of a container, as its engine's log has it. */
@@ -76,6 +77,18 @@ test('a repetition is never taken for another line that only looks like it', asy
   // This one is the same.
   expect(await send(batch(after, 6, [{ ...at, message: 'x' }], overlaps))).toBe(6);
   expect(faulty.seqs('dev', after)).toEqual(upTo(5));
+  await ingest.close();
+});
+
+test('two units of a system that say the same at once are two', async () => {
+  const { faulty, ingest, send } = setup();
+  const unit = (name: string): Line => ({
+    ...{ message: 'Started.', timestamp: 1, source: { type: 'system', name } },
+    ...{ containerId: undefined, serviceName: undefined },
+  });
+  await send(batch(before, 1, [unit('ssh')]));
+  await send(batch(after, 1, [unit('cron'), unit('ssh')], [[before, 1]]));
+  expect(faulty.seqs('dev', after)).toEqual([1]);
   await ingest.close();
 });
 

@@ -284,6 +284,11 @@ describe.each(places)('log store, $name', ({ make }) => {
         serviceName: fc.option(hostileText, { nil: undefined }),
         containerId: fc.option(hostileText, { nil: undefined }),
         isStdErr: fc.boolean(),
+        isSystem: fc.boolean(),
+        source: fc.option(
+          fc.record({ type: fc.constantFrom('container' as const, 'system' as const), name: hostileText }),
+          { nil: undefined },
+        ),
       }),
       { numRuns: 200, seed: 7 },
     );
@@ -304,7 +309,8 @@ describe.each(places)('log store, $name', ({ make }) => {
     await append(store, [at(1), at(2), at(3), { ...at(2), source: { type: 'manager', name: 'agent' } }]);
     await append(store, [at(2)], { journal: 'other0001' });
     await append(store, [at(2)], { device: 'elsewhere' });
-    const key = repeatKey({ container: 'c1', service: '', isStdErr: false, timestampMs: 2, message: 'x' });
+    const place = { container: 'c1', service: '', sourceName: 'unknown' };
+    const key = repeatKey({ ...place, isStdErr: false, timestampMs: 2, message: 'x' });
     const repeats = [{ seq: 9, key, timestampMs: 2 }];
     const save = { device: 'dev', journal: 'journal02', repeats, retentionDays: 30 };
     // Its first attempt had happened, though it reported failure.
