@@ -135,9 +135,9 @@ export class BatchReader {
 
   /** A small batch is joined by the small ones that follow it, as far as they are there already. */
   #merged(first: StoredBatch, through: number): StoredBatch {
-    if (first.lines.length >= mergeBelowBytes) return first;
+    if (first.linesBytes >= mergeBelowBytes) return first;
     const group = [first];
-    let bytes = first.lines.length;
+    let bytes = first.linesBytes;
     let count = first.header.count;
     for (;;) {
       const tail = group.at(-1) as StoredBatch;
@@ -146,7 +146,7 @@ export class BatchReader {
       if (!next || next.epoch !== first.epoch || next.first !== tail.last + 1) break;
       if (this.#holdMs(next) > 0) break;
       const corrected = this.#source.corrected(next);
-      bytes += corrected.lines.length;
+      bytes += corrected.linesBytes;
       count += next.header.count;
       if (bytes > limits.maxBatchBytes - limits.maxHeaderLineBytes || count > limits.maxBatchLines) break;
       group.push(corrected);

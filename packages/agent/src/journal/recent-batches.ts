@@ -11,6 +11,9 @@ export interface RecentLimits {
   maxOnlyCopyBytes: number;
 }
 
+/** Lines that are kept as they are, for queries and watchers. */
+const maxUnpackedBytes = 1024 * 1024;
+
 /** The limits that the journal's options name. */
 export function recentLimits(options: JournalOptions): RecentLimits {
   return {
@@ -48,11 +51,12 @@ export class RecentBatches {
     this.#batches.push(batch);
     this.#addedMs.set(batch, nowMs);
     this.#lines += batch.header.count;
-    this.#bytes += batch.lines.length;
+    this.#bytes += batch.linesBytes;
   }
 
   /** Drops what exceeds the limits, oldest first. `nowMs` is a monotonic clock: setting the clock ages nothing. */
   evict(nowMs: number): void {
+    this.#pack();
     this.#evictThrough(this.durable, nowMs);
   }
 
@@ -109,19 +113,32 @@ export class RecentBatches {
 
   #evictThrough(through: number, nowMs: number): void {
     const { maxLines, maxBytes, maxAgeMs } = this.#limits;
+    let held = this.#batches.reduce((sum, batch) => sum + batch.heldBytes, 0);
     let drop = 0;
     for (const batch of this.#batches) {
       if (batch.last > through) break;
       const over =
         this.#lines - batch.header.count >= maxLines ||
-        this.#bytes > maxBytes ||
+        held > maxBytes ||
         nowMs - (this.#addedMs.get(batch) ?? nowMs) > maxAgeMs;
       if (!over) break;
       this.#lines -= batch.header.count;
-      this.#bytes -= batch.lines.length;
+      this.#bytes -= batch.linesBytes;
+      held -= batch.heldBytes;
       drop++;
     }
     if (drop > 0) this.#batches = this.#batches.slice(drop);
+  }
+
+  /** Of all but the newest durable batches only what goes onto the wire is kept, where it lies ready. */
+  #pack(): void {
+    let unpacked = 0;
+    for (let i = this.#batches.length - 1; i >= 0; i--) {
+      const batch = this.#batches[i] as StoredBatch;
+      if (batch.last > this.durable) continue;
+      unpacked += batch.linesBytes;
+      if (unpacked > maxUnpackedBytes) batch.pack();
+    }
   }
 
   #shedLevel(level: Level, targetBytes: number, confirmed: number): void {
@@ -139,7 +156,7 @@ export class RecentBatches {
     const [gone] = this.#batches.splice(index, 1, ...by);
     if (!gone) return;
     this.#lines -= gone.header.count;
-    this.#bytes -= gone.lines.length;
+    this.#bytes -= gone.linesBytes;
     // What every reader has had is no loss.
     const lost = gone.last > confirmed ? gone.header.levels : noLevels();
     lost.forEach((count, rank) => {
@@ -149,7 +166,7 @@ export class RecentBatches {
     for (const batch of by) {
       this.#asOldAs(gone, batch);
       this.#lines += batch.header.count;
-      this.#bytes += batch.lines.length;
+      this.#bytes += batch.linesBytes;
     }
   }
 

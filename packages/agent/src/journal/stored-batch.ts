@@ -39,9 +39,10 @@ export class StoredBatch extends EncodedBatch {
    * within `limits.maxPublishBytes`.
    */
   corrected(by: DeviceClock): StoredBatch {
-    const { clock, epoch, header, lines } = this;
+    const { clock, epoch, header } = this;
     const deltaMs = by.correction(clock, header.sealed);
     if (!clock || deltaMs === 0) return this;
+    const { lines } = this;
     const span = { stamp: clock, sealedMs: header.sealed };
     if (deltaMs === undefined) return new StoredBatch({ header, epoch, lines: markLines(lines, span) });
     const sealed = header.sealed + deltaMs;

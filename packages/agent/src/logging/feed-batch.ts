@@ -1,4 +1,4 @@
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import {
   type BatchHeader,
   completeMessage,
@@ -21,13 +21,31 @@ export interface EncodedBatchOptions {
 /** A batch in memory, encoded as it goes onto the wire. */
 export class EncodedBatch implements FeedBatch {
   readonly header: BatchHeader;
-  readonly lines: Buffer;
+  readonly linesBytes: number;
+  #lines: Buffer | undefined;
   #member: Buffer | undefined;
 
   constructor({ header, lines, member }: EncodedBatchOptions) {
     this.header = header;
-    this.lines = lines;
+    this.linesBytes = lines.length;
+    this.#lines = lines;
     this.#member = member;
+  }
+
+  get lines(): Buffer {
+    if (this.#lines) return this.#lines;
+    const content = gunzipSync(this.gzip());
+    return content.subarray(content.indexOf(10) + 1);
+  }
+
+  /** What it takes of memory. */
+  get heldBytes(): number {
+    return (this.#lines?.length ?? 0) + (this.#member?.length ?? 0);
+  }
+
+  /** Lets go of all but the compressed form, where there is one: who asks for the lines gets them out of that. */
+  pack(): void {
+    if (this.#member) this.#lines = undefined;
   }
 
   gzip(): Buffer {

@@ -99,6 +99,8 @@ export interface FeedBatch {
   readonly header: BatchHeader;
   /** The encoded lines, each ended by a newline, without the header line. */
   readonly lines: Buffer;
+  /** How many bytes that is; to be asked where the lines themselves are not needed. */
+  readonly linesBytes: number;
   /** Header line and lines as one gzip member, at most `limits.maxPublishBytes`. Made at the first call. */
   gzip(): Buffer;
   /** The lines decoded, with their ids and seqs. Made at each call. */
