@@ -22,6 +22,8 @@ export interface FarEndCount {
   wireBytes: number;
 }
 
+const commitMs = 20;
+
 process.once('message', (start: FarEndStart) => run(start));
 
 function run({ socketPath, root, containerId }: FarEndStart): void {
@@ -46,16 +48,25 @@ function run({ socketPath, root, containerId }: FarEndStart): void {
     request.on('data', (chunk: Buffer) => {
       count.wireBytes += chunk.length;
     });
+    // As often as a cloud that commits what has come, and acknowledges that.
+    let stored: { journal: string; through: number } | undefined;
+    const commits = setInterval(() => {
+      if (stored) response.write(`${JSON.stringify({ ack: stored })}\n`);
+      stored = undefined;
+    }, commitMs);
+    response.on('close', () => clearInterval(commits));
     gunzip.on('data', (chunk: Buffer) => {
       for (const { header, firstSeq, count: lines } of decoder.push(chunk)) {
         if (!header || firstSeq === null) throw new Error('a line without a batch');
         count.lines += lines;
-        response.write(
-          `${JSON.stringify({ ack: { journal: header.journal, through: firstSeq + lines - 1 } })}\n`,
-        );
+        stored = { journal: header.journal, through: firstSeq + lines - 1 };
       }
     });
-    gunzip.on('end', () => response.end());
+    gunzip.on('end', () => {
+      if (stored) response.write(`${JSON.stringify({ ack: stored })}\n`);
+      stored = undefined;
+      response.end();
+    });
     // A request that breaks is begun again by the agent.
     gunzip.on('error', () => response.destroy());
   });

@@ -56,6 +56,8 @@ await using agent = startProgram(
       DEVICE_API_PORT: String(apiPort),
       API_PORT: String(await freePort()),
       LOG_LEVEL: 'warn',
+      // Node's own number, and not that of the tests' programs.
+      UV_THREADPOOL_SIZE: '4',
     }) as Record<string, string>,
   },
 );

@@ -45,7 +45,7 @@ const drainMs = 1000;
 const firstContactMs = 2000;
 // A reader that keeps up should find what it has not sent in memory, not read and inflate what was just written. The
 // journal bounds the bytes.
-const recentLines = 20_000;
+const recentLines = 200_000;
 
 /**
  * Starts the device program: journal, device API, container capture and the backends that are configured. An

@@ -2,11 +2,13 @@
  * How the processes of the command are to be started, which a process can no longer change for itself.
  *
  * The agent runs where memory is short: V8 is told to collect its garbage soon rather than to let the heap grow, for
- * some CPU under full load (npm run bench:outage shows both), and the C library not to keep a heap for each thread.
+ * some CPU under full load (npm run bench:outage shows both), and the C library not to keep a heap for each thread. It
+ * is not told to collect once more whenever there is less to do: the buffers of lines pass for growth, and each of those
+ * collections goes through the whole heap for a megabyte or two (npm run bench:agent).
  * All others hold the embedded store, which takes a thread of libuv's pool for each running query; the pool's size
  * is read once, early.
  */
-const agentFlags = ['--max-semi-space-size=4', '--optimize-for-size'];
+const agentFlags = ['--max-semi-space-size=4', '--optimize-for-size', '--no-memory-reducer'];
 
 /**
  * The flags for Node with which a command of `millrace` runs.

@@ -127,7 +127,7 @@ export class BatchReader {
 
   /** A small batch is joined by the small ones that follow it, as far as they are there already. */
   #merged(first: StoredBatch, through: number): StoredBatch {
-    if (first.lines.length >= mergeBelowBytes) return first;
+    if (first.linesBytes >= mergeBelowBytes) return first;
     const group = [first];
     let bytes = first.encodedBytes;
     let count = first.header.count;

@@ -10,6 +10,9 @@ export interface RecentLimits {
   maxOnlyCopyBytes: number;
 }
 
+/** Lines that are kept as they are, for queries and watchers. */
+const maxUnpackedBytes = 1024 * 1024;
+
 /** The limits that the journal's options name. */
 export function recentLimits(options: JournalOptions): RecentLimits {
   return {
@@ -47,11 +50,12 @@ export class RecentBatches {
     this.#batches.push(batch);
     this.#addedMs.set(batch, nowMs);
     this.#lines += batch.header.count;
-    this.#bytes += batch.lines.length;
+    this.#bytes += batch.linesBytes;
   }
 
   /** Drops what exceeds the limits, oldest first. `nowMs` is a monotonic clock: setting the clock ages nothing. */
   evict(nowMs: number): void {
+    this.#pack();
     this.#evictThrough(this.durable, nowMs);
   }
 
@@ -103,20 +107,33 @@ export class RecentBatches {
 
   #evictThrough(through: number, nowMs: number): void {
     const { maxLines, maxBytes, maxAgeMs } = this.#limits;
+    let held = this.#batches.reduce((sum, batch) => sum + batch.heldBytes, 0);
     let drop = 0;
     for (const batch of this.#batches) {
       if (batch.last > through) break;
       const over =
         batch.header.count === 0 ||
         this.#lines - batch.header.count >= maxLines ||
-        this.#bytes > maxBytes ||
+        held > maxBytes ||
         nowMs - (this.#addedMs.get(batch) ?? nowMs) > maxAgeMs;
       if (!over) break;
       this.#lines -= batch.header.count;
-      this.#bytes -= batch.lines.length;
+      this.#bytes -= batch.linesBytes;
+      held -= batch.heldBytes;
       drop++;
     }
     if (drop > 0) this.#batches = this.#batches.slice(drop);
+  }
+
+  /** Of all but the newest durable batches only what goes onto the wire is kept, where it lies ready. */
+  #pack(): void {
+    let unpacked = 0;
+    for (let i = this.#batches.length - 1; i >= 0; i--) {
+      const batch = this.#batches[i] as StoredBatch;
+      if (batch.last > this.durable) continue;
+      unpacked += batch.linesBytes;
+      if (unpacked > maxUnpackedBytes) batch.pack();
+    }
   }
 
   #shed(levels: readonly Level[], targetBytes: number, confirmed: number): void {
@@ -128,7 +145,7 @@ export class RecentBatches {
       const rest = this.#asOldAs(batch, batch.without(ranks));
       this.#batches[i] = rest;
       this.#lines += rest.header.count - batch.header.count;
-      this.#bytes += rest.lines.length - batch.lines.length;
+      this.#bytes += rest.linesBytes - batch.linesBytes;
       batch.header.levels.forEach((count, rank) => {
         this.shed[rank] = (this.shed[rank] ?? 0) + count - (rest.header.levels[rank] ?? 0);
       });

@@ -70,9 +70,10 @@ export class StoredBatch extends EncodedBatch {
    * within `limits.maxPublishBytes`.
    */
   corrected(by: DeviceClock): StoredBatch {
-    const { clock, epoch, header, lines, runs, tail } = this;
+    const { clock, epoch, header, runs, tail } = this;
     const deltaMs = by.correction(clock, header.sealed);
     if (!clock || deltaMs === 0) return this;
+    const { lines } = this;
     const span = { stamp: clock, sealedMs: header.sealed };
     const rest = { epoch, runs, tail };
     if (deltaMs === undefined) return new StoredBatch({ ...rest, header, lines: markLines(lines, span) });

@@ -1,4 +1,4 @@
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import {
   type BatchHeader,
   completeMessage,
@@ -30,13 +30,15 @@ const runHeaderBytes = 128;
 /** A batch in memory, encoded as it goes onto the wire. */
 export class EncodedBatch implements FeedBatch {
   readonly header: BatchHeader;
-  readonly lines: Buffer;
+  readonly linesBytes: number;
   readonly runs: readonly Run[];
+  #lines: Buffer | undefined;
   #member: Buffer | undefined;
 
   constructor({ header, lines, runs, member }: EncodedBatchOptions) {
     this.header = header;
-    this.lines = lines;
+    this.linesBytes = lines.length;
+    this.#lines = lines;
     this.runs = runs ?? [{ first: header.first, count: header.count, shed: noLevels() }];
     this.#member = member;
   }
@@ -48,13 +50,12 @@ export class EncodedBatch implements FeedBatch {
 
   /** Bytes that {@link encoded} takes, at most. */
   get encodedBytes(): number {
-    return this.lines.length + Math.max(1, this.runs.length) * runHeaderBytes;
+    return this.linesBytes + Math.max(1, this.runs.length) * runHeaderBytes;
   }
 
   encoded(): Buffer {
     const { header, lines, runs } = this;
-    const [only] = runs;
-    if (runs.length === 1 && only && countOf(only.shed) === 0) {
+    if (this.#isPlain) {
       return Buffer.concat([Buffer.from(encodeHeader(header)), lines]);
     }
     const { journal, sealed, overlaps } = header;
@@ -69,6 +70,28 @@ export class EncodedBatch implements FeedBatch {
       from = end;
     }
     return Buffer.concat(pieces);
+  }
+
+  /** All neighbours, under one header line. */
+  get #isPlain(): boolean {
+    const [only] = this.runs;
+    return this.runs.length === 1 && only !== undefined && countOf(only.shed) === 0;
+  }
+
+  get lines(): Buffer {
+    if (this.#lines) return this.#lines;
+    const content = gunzipSync(this.gzip());
+    return content.subarray(content.indexOf(10) + 1);
+  }
+
+  /** What it takes of memory. */
+  get heldBytes(): number {
+    return (this.#lines?.length ?? 0) + (this.#member?.length ?? 0);
+  }
+
+  /** Lets go of all but the compressed form, where there is one: who asks for the lines gets them out of that. */
+  pack(): void {
+    if (this.#member && this.#isPlain) this.#lines = undefined;
   }
 
   gzip(): Buffer {

@@ -113,6 +113,8 @@ export interface FeedBatch {
   readonly lastSeq: number;
   /** The encoded lines, each ended by a newline, without header lines. */
   readonly lines: Buffer;
+  /** How many bytes that is; to be asked where the lines themselves are not needed. */
+  readonly linesBytes: number;
   /** Header line and lines as they go onto the wire, once for each run. */
   encoded(): Buffer;
   /** The same as gzip, at most `limits.maxPublishBytes`. Made at the first call. */

@@ -26,7 +26,7 @@ export class StreamBody implements Disposable {
       this.#write(batch.encoded());
       return;
     }
-    if (batch.lines.length >= wholeMemberBytes) {
+    if (batch.linesBytes >= wholeMemberBytes) {
       await this.end(signal);
       if (!signal.aborted) this.#write(batch.gzip());
       return;

@@ -73,7 +73,7 @@ async function takeTurns({ context, report, post, lane, reading, over }: Turns):
     if (backlog.length === 0) continue;
     const startedMs = performance.now();
     await post.deliver(backlog);
-    const bytes = backlog.reduce((sum, batch) => sum + batch.lines.length, 0);
+    const bytes = backlog.reduce((sum, batch) => sum + batch.linesBytes, 0);
     const bytesPerMs = bytes / Math.max(1, performance.now() - startedMs);
     maxBytes = Math.max(minTurnBytes, bytesPerMs * turnMs);
   }
@@ -102,7 +102,7 @@ async function gather(
     const batch = await feed.next(wait.signal);
     if (!batch) return batches;
     batches.push(batch);
-    bytes += batch.lines.length;
+    bytes += batch.linesBytes;
     lines += batch.header.count;
     if (bytes >= maxBytes || feed.lag().lines <= lines) return batches;
   }
@@ -142,7 +142,7 @@ class ShortPost {
    */
   async deliver(batches: FeedBatch[], isRepeated = false): Promise<void> {
     const { settings, counters } = this.#context;
-    const bytes = batches.reduce((sum, batch) => sum + batch.lines.length, 0);
+    const bytes = batches.reduce((sum, batch) => sum + batch.linesBytes, 0);
     for (const { header, lastSeq, lines } of batches) {
       const parcel = this.#window.open(header.journal, header.first);
       this.#window.extend(parcel, lastSeq);

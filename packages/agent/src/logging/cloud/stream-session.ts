@@ -129,7 +129,7 @@ async function stream(context: CloudContext, { feed, stop, report, lane }: Strea
     const { journal, first, count } = batch.header;
     const parcel = window.open(journal, first);
     window.extend(parcel, batch.lastSeq);
-    const size = { lines: count, bytes: batch.lines.length };
+    const size = { lines: count, bytes: batch.linesBytes };
     window.send(parcel, size);
     counters.lines += size.lines;
     counters.bytes += size.bytes;
