@@ -1,6 +1,7 @@
 export * from './batch.ts';
 export * from './config.ts';
 export * from './errors.ts';
+export * from './fields.ts';
 export * from './levels.ts';
 export * from './limits.ts';
 export * from './message.ts';

@@ -1,5 +1,6 @@
 import {
   defaultLevel,
+  fieldsOf,
   type LogMessage,
   type LogSource,
   lineId,
@@ -70,9 +71,10 @@ function decodeLine(text: string, receivedMs: number): Omit<LogMessage, 'id'> {
   const serviceName = textOf(line.serviceName);
   const containerId = textOf(line.containerId);
   const app = textOf(line.appId);
-  const fields = fieldsOf(line.fields);
+  const message = textOf(line.message) ?? (line.message === '' ? '' : text);
+  const fields = givenFields(line.fields) ?? fieldsOf(message);
   return {
-    message: textOf(line.message) ?? (line.message === '' ? '' : text),
+    message,
     timestamp: isTime(timestamp) ? Math.trunc(timestamp) : receivedMs,
     level: parseLevel(line.level) ?? defaultLevel(isStdErr),
     source: sourceOf(source, isSystem, serviceName),
@@ -106,7 +108,7 @@ function sourceOf(value: unknown, isSystem: boolean, serviceName: string | undef
   };
 }
 
-function fieldsOf(value: unknown): Record<string, unknown> | undefined {
+function givenFields(value: unknown): Record<string, unknown> | undefined {
   let fields = value;
   if (typeof value === 'string' && value.startsWith('{')) {
     try {

@@ -1,4 +1,12 @@
-import { isLevel, type Level, type LogMessage, lineId, MillraceError, type SourceType } from '@millrace/wire';
+import {
+  fieldsOf,
+  isLevel,
+  type Level,
+  type LogMessage,
+  lineId,
+  MillraceError,
+  type SourceType,
+} from '@millrace/wire';
 import { containsPattern, dateTime, integer, string, stringList } from './sql.ts';
 
 /** What to look for. All conditions must hold. */
@@ -125,7 +133,7 @@ export function page(rows: LogRow[], query: SearchQuery): { logs: StoredLine[]; 
 }
 
 function lineOf(row: LogRow): StoredLine {
-  const fields = fieldsOf(row.fields);
+  const fields = storedFields(row.fields) ?? fieldsOf(row.message);
   return {
     id: lineId(row.journal, row.seq),
     message: row.message,
@@ -150,7 +158,7 @@ function appOf(text: string): number | string {
   return /^[1-9][0-9]{0,14}$/.test(text) ? Number(text) : text;
 }
 
-function fieldsOf(text: string): Record<string, unknown> | undefined {
+function storedFields(text: string): Record<string, unknown> | undefined {
   if (!text.startsWith('{')) return undefined;
   try {
     return JSON.parse(text);

@@ -273,6 +273,9 @@ describe.each(places)('ingest, $name', ({ make }) => {
       },
       { message: 'lone \ud800', timestamp: 1_760_000_000_003, appId: 'shop', fields: { big: 2 ** 70 } },
       { message: '', timestamp: 1_760_000_000_004 },
+      { message: '{"status":500,"big":123456789012345678901234567890}', timestamp: 1_760_000_000_005 },
+      { message: 'status=500 took=1.5', timestamp: 1_760_000_000_006 },
+      { message: '{"status":500}', timestamp: 1_760_000_000_007, fields: { given: true } },
     ];
     const odd = [
       '{"message":5,"level":"WARNING","isSystem":true}',
@@ -292,6 +295,10 @@ describe.each(places)('ingest, $name', ({ make }) => {
       (await stored()).toSorted((a, b) => key(a).localeCompare(key(b))),
     );
     expect(shown).toHaveLength(2 * texts.length);
+    const fields = (await stored()).flatMap((line) => (/status/.test(line.message) ? [line.fields] : []));
+    expect(fields).toContainEqual({ status: 500, big: 1.2345678901234568e29 });
+    expect(fields).toContainEqual({ status: 500, took: 1.5 });
+    expect(fields.filter((one) => one?.given)).toHaveLength(2);
   });
 
   test('nobody listens, nothing is decoded; a listener that throws harms nobody', async () => {
