@@ -174,6 +174,7 @@ describe('an error says where, and what would be right', () => {
     ['/(?=x)/', 0, 7, /RE2/],
     ['/(a)\\1/', 0, 7, /RE2/],
     ['m:/((a{100}){100})/', 2, 17, /repetitions/],
+    ['/(0123456789){200}/', 0, 19, /repetitions/],
     ['/(?:(?:(?:x{999}){999}){999}/', 0, 29, /repetitions|RE2/],
     ['a\u00a0AND', 5, 0, /a word/],
     ['👋 )', 3, 1, /the end/],

@@ -2,7 +2,7 @@ import { get as httpGet, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
 import { unlimited } from '../../src/query/index.ts';
-import { lineMatcher } from '../../src/tail/filter.ts';
+import { deviceMatches, lineMatcher } from '../../src/tail/filter.ts';
 import { adminToken, type Line, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
 
@@ -205,4 +205,12 @@ test('a filter with nothing in it lets everything through', () => {
   expect(lineMatcher({ scope, levels: [] })(line)).toBe(false);
   expect(lineMatcher({ scope, service: '' })(line)).toBe(true);
   expect(lineMatcher({ scope, service: 'x' })(line)).toBe(false);
+});
+
+test('a watcher is told of the devices of its scope alone, whatever it asks for', () => {
+  const scope = { devices: ['mine'] };
+  expect(deviceMatches({ scope }, 'mine')).toBe(true);
+  expect(deviceMatches({ scope }, 'theirs')).toBe(false);
+  expect(deviceMatches({ scope, device: 'theirs' }, 'theirs')).toBe(false);
+  expect(deviceMatches({ scope: unlimited, device: 'theirs' }, 'mine')).toBe(false);
 });
