@@ -21,7 +21,7 @@ const units = fieldLimits.maxMessageChars;
 const isShort = `(length(message) <= ${units} OR lengthUTF8(message) + countMatches(message, ${string(String.raw`[\x{10000}-\x{10ffff}]`)}) <= ${units})`;
 
 /** The engine's parser refuses an object for one integer past 64 bits. With an exponent it is any number. */
-const jsonMessage = `if(isValidJSON(message), message, replaceRegexpAll(message, ${string(String.raw`([:,\[][ \t\r\n]*-?[0-9]{19,})\b`)}, ${string(String.raw`\1e0`)}))`;
+const jsonMessage = `if(match(message, '[0-9]{19}') AND NOT isValidJSON(message), replaceRegexpAll(message, ${string(String.raw`([:,\[][ \t\r\n]*-?[0-9]{19,})\b`)}, ${string(String.raw`\1e0`)}), message)`;
 
 /** `trimEnd` of JavaScript. */
 const blanks = String.raw`[\t\n\v\f\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}]`;
