@@ -84,12 +84,13 @@ Examples:
   millrace logs -f                            everything, as it arrives
   millrace logs --service web --level warn+   warnings and errors of one service
   millrace logs --since 2h connection refused lines with both words
+  millrace logs '"timed out" -service:cache latency:>500'   a query: see docs/search.md
   millrace logs --json --limit 1000 | jq .message`;
 
 function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command {
   return new Command('logs')
     .description('print lines from the cloud, oldest first, or follow them')
-    .argument('[text...]', 'words that must all occur in the message')
+    .argument('[query...]', 'words that must all occur in the message, or a query')
     .option('-f, --follow', 'go on with the lines that arrive')
     .option('--device <uuid>', 'only this device (the beginning of its uuid is enough)')
     .option('--service <name>', 'only this service')

@@ -72,6 +72,11 @@ export const errorCatalogue = {
     title: 'A parameter has a wrong value',
     action: 'Correct the parameter named.',
   },
+  QUERY_INVALID: {
+    status: 400,
+    title: 'The query cannot be read',
+    action: 'Correct it at the place named; what is between double quotes is searched for as it is.',
+  },
   BODY_INVALID: {
     status: 400,
     title: 'The body cannot be read',

@@ -1,5 +1,15 @@
-import { type Level, levels, parseLevelFilter, parseTime, timeForms } from '@millrace/wire';
+import {
+  type Level,
+  levels,
+  maxTimeMs,
+  parseLevelFilter,
+  parseLineId,
+  parseTime,
+  timeForms,
+} from '@millrace/wire';
 import * as z from 'zod';
+import { parseQuery } from '../query/index.ts';
+import { maxBuckets, maxContextLines, maxFacets, maxFacetValues, maxSeries } from '../store/index.ts';
 
 const once = (what: string) => z.string(`must be given once, as ${what}`);
 
@@ -24,7 +34,35 @@ const level = once('a list of levels').transform((text, context): Level[] => {
   return chosen;
 });
 
-const limitRule = 'must be a number from 1 to 10000';
+/** A whole number, `standard` when it is not given. */
+const count = (least: number, most: number, standard: number) => {
+  const rule = `must be a number from ${least} to ${most}`;
+  return once('a number')
+    .regex(/^\d{1,5}$/, rule)
+    .transform(Number)
+    .refine((value) => value >= least && value <= most, rule)
+    .default(standard);
+};
+
+const maxStepMs = 10 * 365 * 86_400_000;
+
+/** `5m` in ms; `NaN` when it is no length of time. */
+function lengthOf(text: string): number {
+  // An age is a length before a moment. The other forms that it could have are dates.
+  const moment = parseTime(text, maxTimeMs);
+  return moment === undefined || /^\d{4}-/.test(text) ? Number.NaN : maxTimeMs - moment;
+}
+
+const step = once('a length of time').transform((text, context) => {
+  const ms = /^\d+$/.test(text) ? Number(text) : lengthOf(text);
+  if (ms >= 1 && ms <= maxStepMs) return ms;
+  context.addIssue({ code: 'custom', message: 'must be a length of time such as 30s, 5m, 1h or 1d, or ms' });
+  return z.NEVER;
+});
+
+const fieldName = once('the name of a field')
+  .min(1, 'must be the name of a field')
+  .max(256, 'must have at most 256 characters');
 
 const text = z
   .union([z.string(), z.array(z.string()).max(20, 'must be given at most 20 times')])
@@ -51,6 +89,16 @@ const filterParameters = {
     .optional()
     .describe('`stdout` or `stderr`.'),
   text: text.optional().describe('Words that must all occur in the message. May be repeated.'),
+  query: once('one query')
+    .optional()
+    .describe(
+      'A query in the language of docs/search.md: `"timed out" service:web -level:debug latency:>500`.',
+    ),
+};
+
+const timeParameters = {
+  since: time.optional().describe('First time, inclusive: ms since 1970, ISO 8601, or an age such as `10m`.'),
+  until: time.optional().describe('Last time, exclusive, in the same forms.'),
 };
 
 /** Query of `GET /api/v1/logs/tail`. */
@@ -59,14 +107,8 @@ export const tailQuery = z.strictObject(filterParameters);
 /** Query of `GET /api/v1/logs`. */
 export const searchQuery = z.strictObject({
   ...filterParameters,
-  since: time.optional().describe('First time, inclusive: ms since 1970, ISO 8601, or an age such as `10m`.'),
-  until: time.optional().describe('Last time, exclusive, in the same forms.'),
-  limit: once('a number')
-    .regex(/^\d{1,5}$/, limitRule)
-    .transform(Number)
-    .refine((value) => value >= 1 && value <= 10_000, limitRule)
-    .default(100)
-    .describe('Most lines in the answer, up to 10000.'),
+  ...timeParameters,
+  limit: count(1, 10_000, 100).describe('Most lines in the answer, up to 10000.'),
   order: z
     .enum(['asc', 'desc'], 'must be asc or desc')
     .default('desc')
@@ -76,3 +118,69 @@ export const searchQuery = z.strictObject({
     .optional()
     .describe('Where to go on: the cursor of the answer before, with the same other parameters.'),
 });
+
+/** Query of `GET /api/v1/logs/histogram`. */
+export const histogramQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  by: fieldName
+    .default('level')
+    .describe('What to count by in each bucket: a field as a query names it, or `none`.'),
+  buckets: count(1, maxBuckets, 60).describe(`Most buckets, up to ${maxBuckets}.`),
+  step: step
+    .optional()
+    .describe(
+      'Length of a bucket: `5m`, or ms. By default the shortest round one that needs no more buckets.',
+    ),
+  series: count(1, maxSeries, 10).describe(
+    'Values counted by themselves, the most frequent; the others together.',
+  ),
+});
+
+/** Query of `GET /api/v1/logs/facets`. */
+export const facetsQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  fields: z
+    .union([fieldName.transform((list) => list.split(',')), z.array(fieldName)])
+    .refine((names) => names.length <= maxFacets, `must be at most ${maxFacets} names`)
+    .default(['level', 'stream', 'service', 'app', 'device'])
+    .describe('Fields as a query names them, separated by commas or given several times.'),
+  limit: count(1, maxFacetValues, 10).describe(`Most values of each field, up to ${maxFacetValues}.`),
+});
+
+const lineOfContext = {
+  id: once('the id of a line')
+    .transform((text, context) => {
+      const id = parseLineId(text);
+      if (id) return id;
+      context.addIssue({ code: 'custom', message: 'must be the id of a line, such as k2j5q8w1x3z7-4711' });
+      return z.NEVER;
+    })
+    .describe('The id of the line.'),
+  device: filterParameters.device.describe(
+    'Uuid of its device. Needed only where several devices have such a line.',
+  ),
+};
+
+/** Query of `GET /api/v1/logs/context`. */
+export const contextQuery = z.strictObject({
+  ...lineOfContext,
+  before: count(0, maxContextLines, 10).describe(`Lines before it, up to ${maxContextLines}.`),
+  after: count(0, maxContextLines, 10).describe('Lines after it.'),
+  within: z
+    .enum(['container', 'device'], 'must be container or device')
+    .default('container')
+    .describe('Lines of the same container, or of the whole device.'),
+});
+
+type Filter = z.output<typeof tailQuery>;
+
+/**
+ * What the parameters ask for.
+ *
+ * @throws QueryError
+ */
+export function conditionsOf<T extends Filter>({ level, text, query, ...rest }: T) {
+  return { ...rest, levels: level, words: text, ...(query !== undefined && { query: parseQuery(query) }) };
+}

@@ -28,8 +28,45 @@ export const problemSchema = z
     code: z.enum(Object.keys(errorCatalogue) as [ErrorCode, ...ErrorCode[]]),
     detail: z.string(),
     action: z.string(),
+    offset: z.number().optional().describe('With QUERY_INVALID: where in the query, in UTF-16 code units.'),
+    length: z.number().optional().describe('How much of the query is wrong, from there.'),
+    expected: z.string().optional().describe('What would be right there.'),
   })
   .describe('A problem document (RFC 9457).');
+
+const countsSchema = z.object({
+  count: z.number(),
+  counts: z.array(z.number()).describe('One for each bucket, in the order of time.'),
+});
+
+export const histogramSchema = countsSchema.extend({
+  since: z.number().describe('Beginning of the first bucket, in ms since 1970: a multiple of `stepMs`.'),
+  until: z.number().describe('End of the last bucket, exclusive.'),
+  stepMs: z.number(),
+  series: z
+    .array(countsSchema.extend({ value: z.string().nullable().describe('Null for lines that have none.') }))
+    .optional()
+    .describe('The most frequent values of `by`, most lines first.'),
+  other: countsSchema.optional().describe('All other values together.'),
+});
+
+export const facetsSchema = z.object({
+  facets: z.array(
+    z.object({
+      field: z.string(),
+      values: z.array(z.object({ value: z.string(), count: z.number() })).describe('Most lines first.'),
+      distinct: z.number().describe('Values that there are in all.'),
+      otherLines: z.number().describe('Lines with a value that is not among these.'),
+      withoutLines: z.number().describe('Lines without a value.'),
+    }),
+  ),
+});
+
+export const contextSchema = z.object({
+  line: lineSchema,
+  before: z.array(lineSchema).describe('Oldest first, up to the line.'),
+  after: z.array(lineSchema).describe('Oldest first, from the line.'),
+});
 
 export const deviceSchema = z.object({
   uuid: z.string(),

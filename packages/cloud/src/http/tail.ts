@@ -2,7 +2,8 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { StoredLine } from '../store/index.ts';
 import type { TailHub } from '../tail/hub.ts';
-import { tailQuery } from './parameters.ts';
+import { callersScope } from './bearer.ts';
+import { conditionsOf, tailQuery } from './parameters.ts';
 
 export interface TailRouteOptions {
   hub: TailHub;
@@ -37,7 +38,8 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       },
     },
     async (request, reply) => {
-      const { level, text, ...rest } = request.query;
+      // Before anything is written: a query that cannot be read is refused like any other.
+      const filter = { ...conditionsOf(request.query), scope: callersScope(request) };
       reply.hijack();
       const response = reply.raw;
       response.on('error', () => undefined);
@@ -50,7 +52,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       request.raw.socket.setNoDelay(true);
       request.raw.socket.setKeepAlive(true, 30_000);
       const events = new EventWriter(response, { heartbeatMs, maxWaitingBytes });
-      const watching = hub.watch({ ...rest, levels: level, words: text }, (line) => events.log(line));
+      const watching = hub.watch(filter, (line) => events.log(line));
       const stop = () => response.end();
       const done = () => {
         signal.removeEventListener('abort', stop);

@@ -26,7 +26,7 @@ const fieldsKey = Buffer.from('fields"');
 const surrogateEscape = Buffer.from('\\ud');
 const surrogateEscapeUpper = Buffer.from('\\uD');
 /** Numbers that JSON.parse reads and ClickHouse's parser refuses: integers past 64 bits, exponents past a double. */
-const hugeNumber = /[0-9]{20}|[eE]\+?[0-9]{3}/;
+const hugeNumber = /[0-9]{20}|-[0-9]{19}|[eE]\+?[0-9]{3}/;
 
 /**
  * Whether lines can go into the store as they are: valid UTF-8, nothing that breaks the row format, every line an
@@ -93,14 +93,23 @@ export function oversizedLine(beginning: Uint8Array, receivedMs: number): string
 }
 
 /**
- * `fields` goes in as a string that holds JSON: the store keeps the text either way, and its own parser, which
- * knows no numbers past 64 bits, is not asked to read it.
+ * `fields` goes in as a string that holds JSON: the store keeps the text either way, and its own parser is not asked
+ * to read it before a search does. Integers past 64 bits get an exponent: in their long form that parser refuses the
+ * whole object, and no search would find any field of the line.
  */
 function writeLine(message: LogMessage): string {
   const { fields, ...rest } = message;
   const line = encodeLine(rest);
   if (fields === undefined) return line;
-  const text = JSON.stringify(JSON.stringify(fields).toWellFormed());
+  const text = JSON.stringify(JSON.stringify(fields, exponentForHuge).toWellFormed());
   if (utf8Length(line) + utf8Length(text) > limits.maxEncodedLineBytes) return line;
   return `${line.slice(0, -1)},"fields":${text}}`;
 }
+
+function exponentForHuge(_key: string, value: unknown): unknown {
+  if (typeof value !== 'number' || Math.abs(value) < 2 ** 63 || Math.abs(value) >= 1e21) return value;
+  return rawJson(value.toExponential());
+}
+
+/** TypeScript's library does not know it yet. https://tc39.es/proposal-json-parse-with-source/ */
+const { rawJSON: rawJson } = JSON as typeof JSON & { rawJSON(text: string): unknown };

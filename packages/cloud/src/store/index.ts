@@ -1,10 +1,14 @@
+export type { LineConditions } from './conditions.ts';
+export { type Context, type ContextQuery, maxContextLines } from './context.ts';
 export { type LogEngine, StoreError } from './engine.ts';
+export { type Facets, maxFacets, maxFacetValues } from './facets.ts';
+export { type Histogram, type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
+export { LogReader, type SearchResult } from './log-reader.ts';
 export {
   type DeviceStats,
   LogStore,
   type OpenStoreOptions,
   openStore,
-  type SearchResult,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
 export { maxPageLines, type SearchQuery, type StoredLine } from './search.ts';

@@ -1,8 +1,10 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
+import { type Scope, unlimited } from '../query/index.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
-import { type LogEngine, StoreError } from './engine.ts';
+import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
+import { LogReader, type SearchResult } from './log-reader.ts';
 import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
 import {
@@ -17,7 +19,7 @@ import {
   type ToldOverlaps,
 } from './repeats.ts';
 import { rowSettings } from './row-format.ts';
-import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
+import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { string } from './sql.ts';
 import { setTextIndex } from './text-index.ts';
@@ -47,12 +49,6 @@ export interface DeviceStats {
   /** Arrival of the oldest line still stored, ms since 1970. */
   firstSeen: number;
   lastSeen: number;
-}
-
-export interface SearchResult {
-  logs: StoredLine[];
-  /** Set when there are more. */
-  cursor?: string;
 }
 
 /**
@@ -100,12 +96,6 @@ FROM (
 GROUP BY device ORDER BY device`;
 /** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
 export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
-
-/** Bytes that one page of a search may take. */
-const maxPageBytes = 256 * 1024 * 1024;
-/** ClickHouse error codes. */
-const timeoutExceeded = 159;
-const resultTooLarge = 396;
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
@@ -183,40 +173,14 @@ export class LogStore implements AsyncDisposable {
     return saveRepeats(this.engine, lines);
   }
 
-  /**
-   * One page of lines.
-   *
-   * @throws MillraceError `PARAMETER_INVALID` for a wrong query or cursor, `OVERLOADED` when it takes too long,
-   * `STORE_FAILED`
-   */
-  async search(query: SearchQuery): Promise<SearchResult> {
-    const sql = searchSql(query);
-    try {
-      const rows = await this.engine.query<LogRow>(sql, {
-        max_execution_time: this.#maxSearchSeconds,
-        max_result_bytes: maxPageBytes,
-        result_overflow_mode: 'throw',
-      });
-      return page(rows, query);
-    } catch (error) {
-      if (error instanceof StoreError && error.engineCode === timeoutExceeded) {
-        throw new MillraceError(
-          'OVERLOADED',
-          `the search took longer than ${this.#maxSearchSeconds} s: narrow it down by time, device or service`,
-          { cause: error },
-        );
-      }
-      if (error instanceof StoreError && error.engineCode === resultTooLarge) {
-        throw new MillraceError(
-          'PARAMETER_INVALID',
-          'limit: these lines are too large for one page; ask for fewer',
-          {
-            cause: error,
-          },
-        );
-      }
-      throw error;
-    }
+  /** Reads lines on behalf of someone who may see those of the scope. */
+  reader(scope: Scope): LogReader {
+    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds });
+  }
+
+  /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
+  search(query: SearchQuery): Promise<SearchResult> {
+    return this.reader(unlimited).search(query);
   }
 
   /** Every device with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */

@@ -1,27 +1,17 @@
 import {
   fieldsOf,
-  isLevel,
   type Level,
   type LogMessage,
   lineId,
   MillraceError,
   type SourceType,
 } from '@millrace/wire';
-import { containsPattern, dateTime, integer, string, stringList } from './sql.ts';
+import type { Scope } from '../query/index.ts';
+import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
+import { dateTime, integer, string } from './sql.ts';
 
-/** What to look for. All conditions must hold. */
-export interface SearchQuery {
-  /** One device, or several. */
-  device?: string | readonly string[];
-  service?: string;
-  levels?: readonly Level[];
-  stream?: 'stdout' | 'stderr';
-  /** Texts that must all occur in the message, in any case of A–Z, also inside words. */
-  words?: readonly string[];
-  /** The line's own time, ms since 1970, inclusive. */
-  since?: number;
-  /** Exclusive. */
-  until?: number;
+/** What to look for, and how much of it to show. */
+export interface SearchQuery extends LineConditions {
   /** Lines per page, 1 to {@link maxPageLines}. */
   limit: number;
   /** By time, then device, journal and seq. */
@@ -38,8 +28,6 @@ export interface StoredLine extends LogMessage {
 }
 
 export const maxPageLines = 10_000;
-const maxWords = 32;
-const maxWordChars = 1000;
 
 /** A row as {@link searchSql} selects it. */
 export interface LogRow {
@@ -66,61 +54,25 @@ export interface LogRow {
  *
  * @throws MillraceError `PARAMETER_INVALID` that names the parameter
  */
-export function searchSql(query: SearchQuery): string {
-  const { limit, order, device, service, levels, stream, words = [], since, until, cursor } = query;
+export function searchSql(query: SearchQuery, scope: Scope): string {
+  const { limit, order, cursor } = query;
   if (!Number.isInteger(limit) || limit < 1 || limit > maxPageLines) {
     throw new MillraceError('PARAMETER_INVALID', `limit: ${limit} is not between 1 and ${maxPageLines}`);
   }
-  if (words.length > maxWords || words.some((word) => word.length > maxWordChars)) {
-    throw new MillraceError(
-      'PARAMETER_INVALID',
-      `words: more than ${maxWords}, or one of over ${maxWordChars} characters`,
-    );
-  }
-  const where: string[] = [];
-  if (device !== undefined) {
-    const devices = typeof device === 'string' ? [device] : device;
-    where.push(devices.length === 0 ? 'false' : `device IN ${stringList(devices)}`);
-  }
-  if (service !== undefined) where.push(`service = ${string(service)}`);
-  if (levels !== undefined) {
-    const wrong = levels.find((level) => !isLevel(level));
-    if (wrong !== undefined) throw new MillraceError('PARAMETER_INVALID', `level: "${wrong}" is none`);
-    where.push(levels.length === 0 ? 'false' : `level IN ${stringList(levels)}`);
-  }
-  if (stream !== undefined) where.push(stream === 'stderr' ? 'is_stderr' : 'NOT is_stderr');
-  for (const word of words) if (word !== '') where.push(wordSql(word));
-  if (since !== undefined) where.push(`ts >= ${dateTime(clampTime(since))}`);
-  if (until !== undefined) where.push(`ts < ${dateTime(clampTime(until))}`);
-  if (cursor !== undefined) where.push(cursorSql(readCursor(cursor, order), order));
+  const where = conditionsSql(query, scope);
+  if (cursor !== undefined) where.push(positionSql(readCursor(cursor, order), order));
+  return selectLines(where, order, limit + 1);
+}
+
+/** The SELECT for lines under conditions, in the order of a search. */
+export function selectLines(conditions: readonly string[], order: 'asc' | 'desc', limit: number): string {
   const way = order === 'asc' ? 'ASC' : 'DESC';
   return `SELECT device, service, toUnixTimestamp64Milli(ts) AS timestampMs, seq, journal, level, is_stderr, is_system,
   source_type, source_name, app, service_id, container, message, fields, toUnixTimestamp64Milli(received) AS receivedMs
 FROM millrace.logs
-${where.length > 0 ? `WHERE ${where.join('\n  AND ')}` : ''}
+${whereSql(conditions)}
 ORDER BY ts ${way}, device ${way}, journal ${way}, seq ${way}
-LIMIT ${integer(limit + 1)}`;
-}
-
-/**
- * A text that must occur. Words that it holds whole (a separator on both sides) are asked for as tokens too: the
- * text index answers that at once, and LIKE then only sees what is left.
- */
-function wordSql(word: string): string {
-  const lower = word.replace(/[A-Z]/g, (char) => char.toLowerCase());
-  const like = `lower(message) LIKE ${containsPattern(lower)}`;
-  const whole = lower
-    .split(/[^a-z0-9\u{80}-\u{10ffff}]+/u)
-    .slice(1, -1)
-    .filter((token) => /^[a-z0-9]+$/.test(token));
-  return whole.length === 0
-    ? like
-    : `hasAllTokens(lower(message), [${whole.map(string).join(', ')}]) AND ${like}`;
-}
-
-// What DateTime64(3) can hold; a time beyond it means "no bound".
-function clampTime(ms: number): number {
-  return Math.min(Math.max(Math.trunc(ms), 0), 9_877_000_000_000);
+LIMIT ${integer(limit)}`;
 }
 
 /** Turns rows into lines, and drops the one too many. */
@@ -132,7 +84,7 @@ export function page(rows: LogRow[], query: SearchQuery): { logs: StoredLine[]; 
   return { logs, cursor: writeCursor(last, query.order) };
 }
 
-function lineOf(row: LogRow): StoredLine {
+export function lineOf(row: LogRow): StoredLine {
   const fields = storedFields(row.fields) ?? fieldsOf(row.message);
   return {
     id: lineId(row.journal, row.seq),
@@ -169,7 +121,7 @@ function storedFields(text: string): Record<string, unknown> | undefined {
 }
 
 /** Position of a line in the order of a search. */
-interface Position {
+export interface Position {
   ts: number;
   device: string;
   journal: string;
@@ -204,7 +156,8 @@ function readCursor(cursor: string, order: string): Position {
   return { ts: ts as number, device, journal, seq: seq as number };
 }
 
-function cursorSql({ ts, device, journal, seq }: Position, order: string): string {
+/** The lines behind a position, in that order. */
+export function positionSql({ ts, device, journal, seq }: Position, order: string): string {
   const sign = order === 'asc' ? '>' : '<';
   const time = dateTime(ts);
   // The first condition follows from the second; the index on time understands only it.

@@ -37,6 +37,12 @@ export function integer(value: number): string {
   return String(value);
 }
 
+/** A Float64. @throws MillraceError `PARAMETER_INVALID` */
+export function float(value: number): string {
+  if (!Number.isFinite(value)) throw new MillraceError('PARAMETER_INVALID', `${value} is not a number`);
+  return `toFloat64(${value})`;
+}
+
 /** A DateTime64(3) from ms since 1970. @throws MillraceError `PARAMETER_INVALID` */
 export function dateTime(ms: number): string {
   return `fromUnixTimestamp64Milli(toInt64(${integer(ms)}), 'UTC')`;

@@ -1,8 +1,8 @@
-import { errorText, type LogMessage } from '@millrace/wire';
+import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { AdmittedLines, Ingest } from '../ingest/index.ts';
 import type { StoredLine } from '../store/index.ts';
-import { type LineFilter, lineMatcher } from './filter.ts';
+import { deviceMatches, type LineFilter, lineMatcher } from './filter.ts';
 
 /**
  * Takes one line as it was admitted, a moment before it is committed. It must not wait (whoever cannot take it
@@ -11,8 +11,8 @@ import { type LineFilter, lineMatcher } from './filter.ts';
 export type Watch = (line: StoredLine) => void;
 
 interface Watcher {
-  device: string | undefined;
-  matches: (line: LogMessage) => boolean;
+  filter: LineFilter;
+  matches: (line: StoredLine) => boolean;
   watch: Watch;
 }
 
@@ -38,7 +38,7 @@ export class TailHub {
 
   /** Calls `watch` with every line from now on that the filter lets through, until the handle is disposed of. */
   watch(filter: LineFilter, watch: Watch): Disposable {
-    const watcher: Watcher = { device: filter.device, matches: lineMatcher(filter), watch };
+    const watcher: Watcher = { filter, matches: lineMatcher(filter), watch };
     this.#watchers.add(watcher);
     this.#unsubscribe ??= this.#ingest.subscribe((lines) => this.#admitted(lines));
     return {
@@ -55,14 +55,13 @@ export class TailHub {
     const { device } = lines;
     const interested: Watcher[] = [];
     for (const watcher of this.#watchers) {
-      if (watcher.device === undefined || watcher.device === device) interested.push(watcher);
+      if (deviceMatches(watcher.filter, device)) interested.push(watcher);
     }
     if (interested.length === 0) return;
     for (const line of lines.messages()) {
       for (const watcher of interested) {
-        if (!watcher.matches(line)) continue;
         try {
-          watcher.watch(line);
+          if (watcher.matches(line)) watcher.watch(line);
         } catch (error) {
           // One watcher's trouble must not reach ingest, nor the others.
           this.#log.warn({ error: errorText(error) }, 'a watcher failed');

@@ -127,7 +127,15 @@ test.each([
 });
 
 test('the API is for admins alone', async () => {
-  for (const path of ['/api/v1/logs', '/api/v1/logs/tail', '/api/v1/devices', '/api/v1/openapi.json']) {
+  for (const path of [
+    '/api/v1/logs',
+    '/api/v1/logs/context',
+    '/api/v1/logs/facets',
+    '/api/v1/logs/histogram',
+    '/api/v1/logs/tail',
+    '/api/v1/devices',
+    '/api/v1/openapi.json',
+  ]) {
     for (const authorization of [
       undefined,
       'Bearer wrong',
@@ -263,6 +271,9 @@ test('the OpenAPI document describes every route', async () => {
     '/api/v1/devices',
     '/api/v1/devices/{uuid}/gaps',
     '/api/v1/logs',
+    '/api/v1/logs/context',
+    '/api/v1/logs/facets',
+    '/api/v1/logs/histogram',
     '/api/v1/logs/tail',
     '/device/register',
     '/device/v2/{uuid}/log-stream',
@@ -270,7 +281,19 @@ test('the OpenAPI document describes every route', async () => {
   ]);
   const parameters = document.paths['/api/v1/logs']?.get?.parameters?.map(({ name }) => name);
   expect(parameters?.sort()).toEqual(
-    ['cursor', 'device', 'level', 'limit', 'order', 'service', 'since', 'stream', 'text', 'until'].sort(),
+    [
+      'cursor',
+      'device',
+      'level',
+      'limit',
+      'order',
+      'query',
+      'service',
+      'since',
+      'stream',
+      'text',
+      'until',
+    ].sort(),
   );
 });
 

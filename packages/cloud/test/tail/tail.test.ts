@@ -1,7 +1,8 @@
 import { get as httpGet, type IncomingMessage } from 'node:http';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
-import { lineMatcher } from '../../src/tail/filter.ts';
+import { unlimited } from '../../src/query/index.ts';
+import { deviceMatches, lineMatcher } from '../../src/tail/filter.ts';
 import { adminToken, type Line, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
 
@@ -95,6 +96,31 @@ test('a watcher sees lines as they come, and just those that it asked for', asyn
   expect(all.lines.find(({ id }) => id === found?.id)).toEqual(found);
 });
 
+test('a watcher may ask in the query language, as a search does', async () => {
+  const query = encodeURIComponent('device:one (status:>=500 OR "timed out") -level:debug');
+  using watcher = new Watcher(`query=${query}`);
+  await watcher.ready();
+  using first = open('one');
+  using second = open('two');
+  const messages = ['{"status":503}', '{"status":200}', 'it Timed Out', 'status=500 x=y', 'all is well'];
+  const lines = messages.map((message) => ({ message, timestamp: 1_700_000_000_100, containerId: 'asked' }));
+  const body = [...lines, { ...lines[0], level: 'debug' }]
+    .map((line) => `${JSON.stringify(line)}\n`)
+    .join('');
+  second.send(body);
+  first.send(body);
+  await until(() => watcher.lines.length >= 3, { what: 'the lines asked for' });
+  const found = async () =>
+    (await cloud.search(`query=${query}%20container:asked&order=asc`)).map(({ id }) => id);
+  await until(async () => (await found()).length >= 3, { what: 'the same lines to be stored' });
+  expect(watcher.lines.map(({ id }) => id)).toEqual(await found());
+  expect(watcher.lines.map(({ message }) => message)).toEqual([
+    '{"status":503}',
+    'it Timed Out',
+    'status=500 x=y',
+  ]);
+});
+
 test('a line that is sent again is not seen again', async () => {
   using all = new Watcher('device=two');
   await all.ready();
@@ -170,10 +196,21 @@ test('a filter with nothing in it lets everything through', () => {
     source: { type: 'container', name: '' },
     isStdErr: false,
     isSystem: false,
+    device: 'dev',
+    receivedAt: 0,
   } as const;
-  expect(lineMatcher({})(line)).toBe(true);
-  expect(lineMatcher({ words: [''] })(line)).toBe(true);
-  expect(lineMatcher({ levels: [] })(line)).toBe(false);
-  expect(lineMatcher({ service: '' })(line)).toBe(true);
-  expect(lineMatcher({ service: 'x' })(line)).toBe(false);
+  const scope = unlimited;
+  expect(lineMatcher({ scope })(line)).toBe(true);
+  expect(lineMatcher({ scope, words: [''] })(line)).toBe(true);
+  expect(lineMatcher({ scope, levels: [] })(line)).toBe(false);
+  expect(lineMatcher({ scope, service: '' })(line)).toBe(true);
+  expect(lineMatcher({ scope, service: 'x' })(line)).toBe(false);
+});
+
+test('a watcher is told of the devices of its scope alone, whatever it asks for', () => {
+  const scope = { devices: ['mine'] };
+  expect(deviceMatches({ scope }, 'mine')).toBe(true);
+  expect(deviceMatches({ scope }, 'theirs')).toBe(false);
+  expect(deviceMatches({ scope, device: 'theirs' }, 'theirs')).toBe(false);
+  expect(deviceMatches({ scope: unlimited, device: 'theirs' }, 'mine')).toBe(false);
 });

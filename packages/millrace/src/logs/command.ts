@@ -45,7 +45,7 @@ export async function printLogs(words: string[], options: LogsOptions, context: 
     stream: options.stream,
     sinceMs: options.since === undefined ? undefined : parseMoment('--since', options.since, nowMs),
     untilMs: options.until === undefined ? undefined : parseMoment('--until', options.until, nowMs),
-    text: words.length > 0 ? words.join(' ') : undefined,
+    query: words.length > 0 ? words.join(' ') : undefined,
   };
   const limit = parseLimit('--limit', options.limit);
   if (options.follow && filter.untilMs !== undefined) {

@@ -10,8 +10,8 @@ export interface LogFilter {
   sinceMs?: number;
   /** Exclusive, ms since 1970. */
   untilMs?: number;
-  /** Words that must all occur in the message. */
-  text?: string;
+  /** In the query language of docs/search.md; words alone must all occur in the message. */
+  query?: string;
 }
 
 /** The filter as the query of `/api/v1/logs` and `/api/v1/logs/tail`. */
@@ -24,7 +24,7 @@ export function filterQuery(filter: LogFilter): URLSearchParams {
   set('service', filter.service);
   set('level', filter.levels?.join(','));
   set('stream', filter.stream);
-  set('text', filter.text);
+  set('query', filter.query);
   set('since', filter.sinceMs);
   set('until', filter.untilMs);
   return query;

@@ -41,12 +41,12 @@ test('levels and limits', () => {
 });
 
 test('a filter as a query', () => {
-  const query = filterQuery({ service: 'a&b', levels: ['warn', 'error'], sinceMs: 0, text: 'two words' });
+  const query = filterQuery({ service: 'a&b', levels: ['warn', 'error'], sinceMs: 0, query: 'two words' });
   expect(Object.fromEntries(query)).toEqual({
     service: 'a&b',
     level: 'warn,error',
     since: '0',
-    text: 'two words',
+    query: 'two words',
   });
 });
 

@@ -1,0 +1,82 @@
+import { MillraceError } from '@millrace/wire';
+import type { Scope } from '../query/index.ts';
+import { columnSql } from './columns.ts';
+import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
+import type { Select } from './log-reader.ts';
+import { integer } from './sql.ts';
+
+export interface FacetQuery extends LineConditions {
+  /** Names of fields, at most {@link maxFacets}. */
+  fields: readonly string[];
+  /** Most values of each, 1 to {@link maxFacetValues}. */
+  limit: number;
+}
+
+export interface Facet {
+  field: string;
+  /** Most lines first; equally many by value. Long values are cut, and counted by what is left. */
+  values: { value: string; count: number }[];
+  /** Values there are in all. */
+  distinct: number;
+  /** Lines with a value that is not among `values`. */
+  otherLines: number;
+  /** Lines without a value. */
+  withoutLines: number;
+}
+
+export interface Facets {
+  facets: Facet[];
+}
+
+export const maxFacets = 10;
+export const maxFacetValues = 1000;
+
+interface FacetRow {
+  value: string | null;
+  lines: number;
+  allLines: number;
+  allValues: number;
+  withoutLines: number;
+}
+
+export async function readFacets(select: Select, query: FacetQuery, scope: Scope): Promise<Facets> {
+  const { fields, limit } = query;
+  if (fields.length < 1 || fields.length > maxFacets) {
+    throw new MillraceError('PARAMETER_INVALID', `fields: give 1 to ${maxFacets} names`);
+  }
+  if (!Number.isInteger(limit) || limit < 1 || limit > maxFacetValues) {
+    throw new MillraceError('PARAMETER_INVALID', `limit: ${limit} is not between 1 and ${maxFacetValues}`);
+  }
+  const where = whereSql(conditionsSql(query, scope));
+  const columns = fields.map(columnSql);
+  const facets: Facet[] = [];
+  // One after the other: each takes all cores by itself.
+  for (const [i, column] of columns.entries()) {
+    const rows = await select<FacetRow>(facetSql(column, where, limit));
+    facets.push(facetOf(fields[i] as string, rows));
+  }
+  return { facets };
+}
+
+function facetSql(column: string, where: string, limit: number): string {
+  return `SELECT value, lines, sum(lines) OVER () AS allLines, countIf(value IS NOT NULL) OVER () AS allValues,
+  sumIf(lines, value IS NULL) OVER () AS withoutLines
+FROM (SELECT ${column} AS value, count() AS lines FROM millrace.logs ${where} GROUP BY value)
+ORDER BY value IS NULL, lines DESC, value ASC
+LIMIT ${integer(limit)}`;
+}
+
+function facetOf(field: string, rows: FacetRow[]): Facet {
+  const values: Facet['values'] = [];
+  for (const { value, lines } of rows) if (value !== null) values.push({ value, count: lines });
+  // Every row carries the sums; no row, no lines.
+  const { allLines = 0, allValues = 0, withoutLines = 0 } = rows[0] ?? {};
+  const shownLines = values.reduce((sum, { count }) => sum + count, 0);
+  return {
+    field,
+    values,
+    distinct: allValues,
+    otherLines: allLines - withoutLines - shownLines,
+    withoutLines,
+  };
+}
