@@ -87,7 +87,7 @@ export function startProgram(
     resolve();
   });
   const output = () => `--- stdout\n${stdout.slice(-4000)}\n--- stderr\n${stderr.slice(-4000)}`;
-  const ended = async (timeoutMs = 20_000): Promise<Ended> => {
+  const ended = async (timeoutMs = 30_000): Promise<Ended> => {
     await until(() => code !== undefined, { timeoutMs, what: () => `${args.join(' ')} to end\n${output()}` });
     return { code: code as number | null, tookMs: endedMs - startedMs };
   };

@@ -55,10 +55,22 @@ test('a signal in the middle of the start stops it once it is up', async () => {
   expect(stop).toHaveBeenCalledOnce();
 });
 
-test('a start that is slow to finish is abandoned after a signal', async () => {
+test('a start that is slow to finish is waited for, and then the stop has its own time', async () => {
+  const started = Promise.withResolvers<{ stop: () => Promise<void> }>();
+  const done = untilStopped(() => started.promise, { log, signals });
+  signals.emit('SIGINT');
+  await vi.advanceTimersByTimeAsync(14_000);
+  const stopped = Promise.withResolvers<void>();
+  started.resolve({ stop: () => stopped.promise });
+  await vi.advanceTimersByTimeAsync(4_000);
+  stopped.resolve();
+  expect(await done).toBe(0);
+});
+
+test('a start that never finishes is abandoned', async () => {
   const done = untilStopped(() => new Promise(() => {}), { log, signals });
   signals.emit('SIGINT');
-  await vi.advanceTimersByTimeAsync(5000);
+  await vi.advanceTimersByTimeAsync(15_000);
   expect(await done).toBe(0);
 });
 
