@@ -20,6 +20,7 @@ type Step =
   | { do: 'rotate'; compress: boolean }
   | { do: 'copyAndCut' }
   | { do: 'cut' }
+  | { do: 'look'; turns: number }
   | { do: 'restart'; crashAfter: number; turns: number };
 
 const write = fc.record({
@@ -40,6 +41,7 @@ const restart = fc.record({
   crashAfter: fc.constantFrom(0, 1, 2, 5, 1000),
   turns: fc.nat({ max: 20 }),
 });
+const look = fc.record({ do: fc.constant('look' as const), turns: fc.nat({ max: 30 }) });
 const rotate = fc.record({ do: fc.constant('rotate' as const), compress: fc.boolean() });
 const cut = fc.record({ do: fc.constantFrom('cut' as const, 'copyAndCut' as const) });
 const readers = fc.record({
@@ -53,7 +55,8 @@ function scriptOf(change: fc.Arbitrary<Step>): fc.Arbitrary<Step[]> {
   const step = fc.oneof(
     { weight: 12, arbitrary: write },
     { weight: 3, arbitrary: change },
-    { weight: 4, arbitrary: restart },
+    { weight: 3, arbitrary: look },
+    { weight: 2, arbitrary: restart },
   );
   return fc.array(step, { maxLength: 40 });
 }
@@ -92,8 +95,11 @@ async function play(script: readonly Step[], options: TestReaderOptions, folder:
   };
   // What is cut away before it was read is gone: nobody could have read it.
   const catchUp = async () => {
-    await restart();
-    await until(() => streams.every((stream) => journal.text(stream) === expected.ended[stream]), {
+    const isRead = async () => {
+      if (!reader || reader.hasCrashed) await restart();
+      return streams.every((stream) => journal.text(stream) === expected.ended[stream]);
+    };
+    await until(isRead, {
       timeoutMs: 5_000,
       what: () => JSON.stringify(streams.map((stream) => [expected.ended[stream], journal.text(stream)])),
     });
@@ -117,6 +123,7 @@ async function play(script: readonly Step[], options: TestReaderOptions, folder:
         case 'cut':
           await catchUp();
           if (expected.hasOpen('stdout') || expected.hasOpen('stderr')) break;
+          journal.seal();
           writer.cut();
           // A file that is gone can only be told from this one by its times.
           writer.pass(1);
@@ -128,6 +135,9 @@ async function play(script: readonly Step[], options: TestReaderOptions, folder:
           writer.copyAndCut({ maxFiles: 100 });
           // Of two files that begin alike, one a copy, nobody could tell which.
           writer.pass(1);
+          break;
+        case 'look':
+          for (let i = 0; i < step.turns; i++) await nextTurn();
           break;
         case 'restart':
           await restart(step.crashAfter);

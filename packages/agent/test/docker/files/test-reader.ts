@@ -18,6 +18,8 @@ export interface TestReaderOptions {
 /** A reader of a log that a {@link LogWriter} writes, from the position that the journal has. */
 export class TestReader {
   readonly reader: FileReader;
+  /** Its process is gone. */
+  hasCrashed = false;
   private readonly stopping = new AbortController();
   private readonly crashed = Promise.withResolvers<void>();
 
@@ -35,6 +37,7 @@ export class TestReader {
     const isAlive = () => {
       if (--left === -1) {
         journal.crash();
+        this.hasCrashed = true;
         this.crashed.resolve();
       }
       return left >= 0;
