@@ -28,7 +28,7 @@ export interface AgentOptions {
 
 export interface AgentState {
   docker: { connected: boolean; containers: number; error?: string };
-  /** What is read besides the containers, by its name: `journald`, `syslog`. Only what the settings ask for. */
+  /** What is read besides the containers, by its name: `journald`, `syslog`, `files`. Only what the settings ask for. */
   sources: Record<string, SourceState>;
   mqtt?: MqttLogBackend['state'];
   cloud?: CloudLogBackend['state'];
