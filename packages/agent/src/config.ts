@@ -113,6 +113,11 @@ export const agentSettings = {
     defaultText: '127.0.0.1',
     help: 'Address for SYSLOG_PORT. Syslog knows no login: on another than loopback whoever reaches it can write.',
   },
+  logFiles: {
+    env: 'LOG_FILES',
+    schema: list(),
+    help: 'Files to follow, separated by commas: /var/log/app/*.log, or shop=/srv/shop/**/*.txt to name their lines.',
+  },
   shapingFile: {
     env: 'SHAPING_FILE',
     schema: z.string().min(1).optional(),

@@ -1,5 +1,7 @@
+import { resolve } from 'node:path';
 import type { Logger } from 'pino';
 import type { AgentConfig } from './config.ts';
+import { FilesSource } from './files/source.ts';
 import { JournaldSource } from './journald/source.ts';
 import { findOwnUnit } from './journald/units.ts';
 import type { LineTaker, LogSource } from './logging/source.ts';
@@ -33,6 +35,16 @@ export function createSources(options: SourceOptions): LogSource[] {
   }
   if (config.syslogPort !== undefined) {
     sources.push(new SyslogSource({ ...options, host: config.syslogHost, port: config.syslogPort }));
+  }
+  if (config.logFiles.length > 0) {
+    sources.push(
+      new FilesSource({
+        ...options,
+        patterns: config.logFiles,
+        exceptBelow: resolve(config.dataDir),
+        historyMs: config.historyMs,
+      }),
+    );
   }
   return sources;
 }

@@ -8,7 +8,7 @@ import type { DropCounts } from './shape/shaper.ts';
 /** What an agent knows of itself: `GET /v1/device`, and in numbers `GET /metrics`. */
 export interface AgentState {
   docker: { connected: boolean; containers: number; error?: string };
-  /** What is read besides the containers, by its name: `journald`, `syslog`. Only what the settings ask for. */
+  /** What is read besides the containers, by its name: `journald`, `syslog`, `files`. Only what the settings ask for. */
   sources: Record<string, SourceState>;
   /** Lines that rules kept out of the journal, by reason. */
   dropped: Readonly<DropCounts>;

@@ -89,7 +89,13 @@ function agentRows(agent: Agent): Row[] {
     ['Device API', `${agent.deviceApiUrl}/v1/logs`],
     ['Device', agent.uuid],
     ['Docker', dockerState(agent)],
+    ...Object.entries(agent.state.sources).map(([name, state]): Row => [name, sourceState(state)]),
   ];
+}
+
+function sourceState({ connected, detail, error }: Agent['state']['sources'][string]): string {
+  if (error !== undefined) return error;
+  return `${connected ? 'reading' : 'nothing to read'}${detail === undefined ? '' : `: ${detail}`}`;
 }
 
 function dockerState(agent: Agent): string {

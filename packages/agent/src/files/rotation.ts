@@ -1,0 +1,107 @@
+import { readdir, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { isRotated } from './patterns.ts';
+import { type FilePosition, fileKey } from './position.ts';
+import { TailedFile } from './tailed-file.ts';
+
+export interface FoundFile {
+  path: string;
+  key: string;
+  inode: bigint;
+  device: bigint;
+  writtenNs: bigint;
+  bornMs: number;
+  /** Changes whenever the file does. */
+  state: string;
+}
+
+/** What a path names now; `undefined` when it is nothing, or no file. */
+export async function look(path: string): Promise<FoundFile | undefined> {
+  const stats = await stat(path, { bigint: true }).catch(() => undefined);
+  if (!stats?.isFile()) return undefined;
+  const { ino, dev, mtimeNs, birthtimeMs, size } = stats;
+  return {
+    path,
+    key: fileKey(ino, dirname(path)),
+    inode: ino,
+    device: dev,
+    writtenNs: mtimeNs,
+    bornMs: Number(birthtimeMs),
+    state: `${dev}:${ino}:${size}:${mtimeNs}`,
+  };
+}
+
+/** What tells a file from all others while both are there. */
+export function identityOf({ inode, device }: { inode: bigint; device: bigint }): string {
+  return `${device}:${inode}`;
+}
+
+/** The files that a rotation may have made of `path`, the one written last at the end. */
+export async function rotatedFrom(path: string): Promise<FoundFile[]> {
+  let found = await listRotated(path);
+  for (let attempt = 0; attempt < maxAttempts; attempt++) {
+    const again = await listRotated(path);
+    // Else a rotation was under way: a file may be there under two names, or under none.
+    if (namesOf(again) === namesOf(found)) break;
+    found = again;
+  }
+  return found.sort(byAge);
+}
+
+const maxAttempts = 50;
+
+function namesOf(files: readonly FoundFile[]): string {
+  const names = files.map(({ path, key }) => `${path}=${key}`);
+  return names.sort().join('\n');
+}
+
+async function listRotated(path: string): Promise<FoundFile[]> {
+  const base = basename(path);
+  const names = await readdir(dirname(path)).catch(() => []);
+  const found: FoundFile[] = [];
+  for (const name of names) {
+    if (!isRotated(name, base)) continue;
+    const file = await look(join(dirname(path), name));
+    if (file) found.push(file);
+  }
+  return found;
+}
+
+/** Oldest first. Within one tick of the kernel's clock names decide: `.2` was `.1` before, dates count upwards. */
+function byAge(a: FoundFile, b: FoundFile): number {
+  if (a.writtenNs !== b.writtenNs) return a.writtenNs < b.writtenNs ? -1 : 1;
+  const [first, second] = [numberOf(a.path), numberOf(b.path)];
+  if (first !== undefined && second !== undefined) return second - first;
+  return a.path < b.path ? -1 : 1;
+}
+
+function numberOf(path: string): number | undefined {
+  const match = /\.(\d{1,4})$/.exec(path);
+  return match ? Number(match[1]) : undefined;
+}
+
+/** Opens a file that a rotation made, to be read under the name it had; `undefined` when that cannot be done. */
+export async function openRotated(file: FoundFile, name: string): Promise<TailedFile | undefined> {
+  let found: FoundFile | undefined = file;
+  for (let attempt = 0; found && attempt < maxAttempts; attempt++) {
+    // It is gone again, or its rights were taken away: then nothing is to be had from it.
+    const opened = await TailedFile.open(found.path, name).catch(() => undefined);
+    if (opened && identityOf(opened) === identityOf(file)) return opened;
+    await opened?.close();
+    // The name means another file already.
+    found = (await rotatedFrom(name)).find((other) => identityOf(other) === identityOf(file));
+  }
+  return undefined;
+}
+
+/** The same, if it is what was read or a copy of that, at the place where that was read to. */
+export async function openAt(
+  file: FoundFile,
+  name: string,
+  position: FilePosition,
+): Promise<TailedFile | undefined> {
+  const opened = await openRotated(file, name);
+  if (opened && (await opened.resume(position).catch(() => false))) return opened;
+  await opened?.close();
+  return undefined;
+}
