@@ -148,6 +148,8 @@ function attempt(change: () => void): void {
 function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recovered): void {
   let epoch = -1;
   let journal: string | undefined;
+  /** By journal the seq through which a later one knew of its lines. */
+  const known = new Map<string, number>();
   for (const name of names) {
     if (found.removed.includes(name)) continue;
     const first = firstMember(disk, name);
@@ -158,6 +160,9 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
     const opens = first.header.journal !== journal && (journal !== undefined || number === 1);
     if (first.header.journal !== journal) epoch++;
     journal = first.header.journal;
+    for (const [other, from] of first.header.overlaps ?? []) {
+      known.set(other, Math.max(known.get(other) ?? 0, from - 1));
+    }
     found.segments.push({
       name,
       number,
@@ -175,7 +180,9 @@ function readHeads(disk: JournalDisk, names: string[], tail: Tail, found: Recove
     if (next?.epoch === segment.epoch) segment.last = next.first - 1;
     else {
       const end = walkMembers(disk.readAll(segment.name)).members.at(-1);
-      segment.last = end ? linePosition(segment.epoch, lastSeq(end.header)) : segment.first - 1;
+      const legible = end ? linePosition(segment.epoch, lastSeq(end.header)) : segment.first - 1;
+      // Its end may have become illegible since its successor began.
+      segment.last = Math.max(legible, linePosition(segment.epoch, known.get(segment.journal) ?? 0));
     }
   });
   found.nextEpoch = epoch + 1;
