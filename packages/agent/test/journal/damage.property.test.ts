@@ -157,7 +157,7 @@ const step = fc.oneof(
 /** What lay at the end of a journal that another one has followed. */
 const endOfAnEarlierJournal = [
   { do: 'outage' as const, count: 1, sends: 0, dies: false },
-  ...[0.03, 0].map((howMuch) => ({
+  ...[0.034, 0].map((howMuch) => ({
     ...{ do: 'rot' as const, way: howMuch > 0 ? ('zero' as const) : ('flip' as const) },
     ...{ file: 0, where: 0, howMuch, orderly: false },
   })),
