@@ -18,6 +18,8 @@ import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
 import { ProcessMeter } from './metrics/process-meter.ts';
 import { ShapingFile } from './shape/file.ts';
+import { ShapedTaker } from './shape/shaped-taker.ts';
+import { sumDrops } from './shape/shaper.ts';
 import { createSources } from './sources.ts';
 import type { AgentState } from './state.ts';
 
@@ -76,7 +78,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   const docker = connectEngine({ env });
   const shaping =
     config.shapingFile !== undefined
-      ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => monitor.reshape() }))
+      ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => reshape() }))
       : undefined;
   const monitor: ContainerLogMonitor = new ContainerLogMonitor(local, docker, {
     positions: local,
@@ -86,8 +88,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
+  const taker = new ShapedTaker({ taker: local, rules: shaping });
+  const reshape = () => {
+    monitor.reshape();
+    void taker.reshape();
+  };
   const meter = started.use(new ProcessMeter());
-  const sources = createSources({ config, env, taker: local, positions: local, log });
+  const sources = createSources({ config, env, taker, positions: local, log });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
@@ -95,7 +102,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
     sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
-    dropped: { ...monitor.dropped },
+    dropped: sumDrops(monitor.dropped, taker.drops),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
     journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
@@ -126,6 +133,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
+  started.defer(() => taker.flush());
   for (const source of sources) started.use(source);
   started.defer(() => stopping.abort());
 

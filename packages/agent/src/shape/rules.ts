@@ -93,8 +93,12 @@ export function combine(rules: readonly Rule[]): Rules | undefined {
   return says ? all : undefined;
 }
 
-/** Whether a rule is meant for a container. */
-export function appliesTo(rule: Rule, containerName: string, { serviceName, appId }: ServiceFields): boolean {
+/** Whether a rule is meant for a container, or for lines that come from none. */
+export function appliesTo(
+  rule: Rule,
+  containerName: string | undefined,
+  { serviceName, appId }: ServiceFields,
+): boolean {
   return (
     matchesName(rule.service, serviceName) &&
     matchesName(rule.container, containerName) &&

@@ -12,6 +12,12 @@ export function noDrops(): DropCounts {
   return { level: 0, pattern: 0, repeat: 0, rate: 0 };
 }
 
+export function sumDrops(a: Readonly<DropCounts>, b: Readonly<DropCounts>): DropCounts {
+  const sum = noDrops();
+  for (const reason of dropReasons) sum[reason] = a[reason] + b[reason];
+  return sum;
+}
+
 export interface ShaperOptions<Mark> {
   rules: Rules;
   /** Counted up for each line dropped; may be shared. */
