@@ -1,4 +1,4 @@
-import type { LogInput } from '@millrace/wire';
+import { fieldsOf, type LogInput } from '@millrace/wire';
 import { levelOf } from '../classify/level.ts';
 import type { LineTaker } from '../logging/source.ts';
 import type { SourcePosition } from '../logging/types.ts';
@@ -44,7 +44,7 @@ export class ShapedTaker implements LineTaker {
     const shaper = this.#shaperOf(line.serviceName ?? line.source?.name ?? '');
     if (!shaper) {
       if (position) this.#pending.delete(position.key);
-      return this.#taker.log(level ? { ...line, level } : line, position);
+      return this.#taker.log(whole({ ...line, ...(level && { level }) }), position);
     }
     const current = { line, position, isTaken: false };
     this.#current = current;
@@ -93,7 +93,7 @@ export class ShapedTaker implements LineTaker {
         drops: this.drops,
         deliver: ({ message, level, timestampMs, mark }) => {
           const line = { ...mark.line, message, timestamp: timestampMs, ...(level && { level }) };
-          return this.#taker.log(line, this.#positionFor(mark));
+          return this.#taker.log(whole(line), this.#positionFor(mark));
         },
         skip: () => this.#moveSometimes(),
       });
@@ -127,6 +127,14 @@ export class ShapedTaker implements LineTaker {
     for (const position of this.#pending.values()) this.#taker.move?.(position);
     this.#pending.clear();
   }
+}
+
+/**
+ * Readers derive the fields of a message only for lines without any. What a source says of a line goes beside those
+ * of the message then, as it is after redaction.
+ */
+function whole(line: LogInput): LogInput {
+  return line.fields ? { ...line, fields: { ...fieldsOf(line.message), ...line.fields } } : line;
 }
 
 function levelIn(message: string) {

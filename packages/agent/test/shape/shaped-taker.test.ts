@@ -62,6 +62,19 @@ test('a summary is saved with the place behind the newest line, and no line take
   expect(places.at(-1)).toBe(5);
 });
 
+test('what a source says of a line stands beside the fields of its message, redacted as that is', () => {
+  const { taker, lines } = taking({ service: 'a', redact: ['email'] });
+  const fields = { file: '/var/log/a.log' };
+  taker.log({ message: '{"mail":"ann@example.com","n":1}', serviceName: 'a', fields });
+  taker.log({ message: '{"n":2,"file":"other"}', serviceName: 'b', fields });
+  taker.log({ message: '{"n":3}', serviceName: 'b' });
+  expect(lines.map((line) => line.fields)).toEqual([
+    { mail: '[email]', n: 1, file: '/var/log/a.log' },
+    { n: 2, file: '/var/log/a.log' },
+    undefined,
+  ]);
+});
+
 test('changed rules hold for the next line', async () => {
   const { source, taker, messages } = taking();
   taker.log({ message: 'ann@example.com', serviceName: 'a' });
