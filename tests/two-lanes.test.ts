@@ -11,8 +11,8 @@ import { startTcpProxy } from './support/tcp-proxy.ts';
 import { tempDir } from './support/tmp.ts';
 import { until } from './support/wait.ts';
 
-const backlogLines = 200_000;
-/** The backlog takes some twenty seconds over such an uplink. */
+const backlogLines = 120_000;
+/** The backlog takes some twelve seconds over such an uplink. */
 const upBytesPerSecond = 150_000;
 /** It is about one when nothing else runs; two cores may be shared with all other tests. */
 const freshWithinMs = 6000;
