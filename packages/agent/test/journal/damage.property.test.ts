@@ -5,6 +5,7 @@ import { until } from '../../../../tests/support/wait.ts';
 import { Journal } from '../../src/journal/journal.ts';
 import type { Feed } from '../../src/logging/types.ts';
 import { CrashDisk } from './crash-disk.ts';
+import { untold } from './told.ts';
 
 /** Sources of numbered lines, a disk that rots, and a far end that keeps what was handed out and said. */
 class World {
@@ -81,26 +82,6 @@ class World {
     if (known !== undefined && known !== seq)
       this.wrong.push(`${message} is ${known} and ${seq} of ${journal}`);
     places.set(journal, seq);
-  }
-
-  /** Lines that came under several ids without the far end having been told, or against what it was told. */
-  untold(): string[] {
-    const from = (journal: string, of: string) => this.named.get(journal)?.find(([name]) => name === of)?.[1];
-    const sharesAncestor = (a: string, b: string) =>
-      (this.named.get(a) ?? []).some(([name]) => from(b, name) !== undefined);
-    const out: string[] = [];
-    for (const [message, places] of this.got) {
-      for (const [a, seqA] of places) {
-        for (const [b, seqB] of places) {
-          if (a >= b) continue;
-          const [fromA, fromB] = [from(b, a), from(a, b)];
-          const told =
-            fromA !== undefined ? fromA <= seqA : fromB !== undefined ? fromB <= seqB : sharesAncestor(a, b);
-          if (!told) out.push(`${message}: ${a} ${seqA}, ${b} ${seqB}`);
-        }
-      }
-    }
-    return out;
   }
 
   /** Spoils bytes of a file: of the newest also its end. */
@@ -210,7 +191,7 @@ test('whatever rots on the disk, a line that is sent under two journal ids was n
       await world.sendAll();
       await world.journal.close();
       expect(world.wrong).toEqual([]);
-      expect(world.untold()).toEqual([]);
+      expect(untold(world.got, world.named)).toEqual([]);
       const printed = [...world.printed].flatMap(([name, total]) =>
         Array.from({ length: total }, (_, i) => `${name} ${i + 1}`),
       );
