@@ -6,13 +6,13 @@ import type { LogCursorOptions } from '../docker/cursor.ts';
 import type { Docker } from '../docker/engine.ts';
 import { FileReader } from '../docker/files/reader.ts';
 import { LogFiles } from '../docker/files/source.ts';
+import type { LogReader } from '../docker/log-reader.ts';
 import { findOwnContainer } from '../docker/own-container.ts';
 import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
 import { type ContainerIdentity, isLeftAlone } from '../docker/services.ts';
 import { type ContainerEvent, type EngineSession, watchEngine } from '../docker/watcher.ts';
 import { type RuleSource, shapingOf } from '../shape/container-shaping.ts';
-import type { Rules } from '../shape/rules.ts';
 import { type DropCounts, noDrops } from '../shape/shaper.ts';
 import type { EncodedLog, LogBackend, PositionStore, SourcePosition } from './types.ts';
 
@@ -53,22 +53,6 @@ export interface MonitorState {
   lines: number;
   /** Lines that a backend refused. Each was offered to the other backends all the same. */
   failures: number;
-}
-
-/** Reads one container's log, in whatever way. */
-interface LogReader {
-  readonly id: string;
-  readonly key: string;
-  readonly isGone: boolean;
-  readonly isRunning: boolean;
-  readonly startMs: number;
-  readonly hasPosition: boolean;
-  /** @param hasEnded the container is known not to run */
-  run(session: EngineSession | undefined, hasEnded: boolean): Promise<void>;
-  died(): void;
-  identify(container: ContainerIdentity): void;
-  shape(rules: Rules | undefined): void;
-  check(nowMs: number): void;
 }
 
 const checkIntervalMs = 1_000;

@@ -1,4 +1,4 @@
-import { defaultLevel, type Level, type LogInput, levelRank, limits, truncateUtf8 } from '@millrace/wire';
+import { defaultLevel, type LogInput, levelRank, limits, truncateUtf8 } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
 import { levelOf, levelOfEscaped } from '../../classify/level.ts';
 import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
@@ -7,7 +7,7 @@ import { type DropCounts, noDrops, Shaper } from '../../shape/shaper.ts';
 import { type DockerPosition, type LogStream, Resume } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
 import { LineEncoder } from './encoder.ts';
-import { type EntryReader, nanosOf } from './entry.ts';
+import { type EntryReader, nanosOf, textOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
 import type { FilePoint } from './point.ts';
 import { isLater, Mark, StreamProgress, timeOf } from './progress.ts';
@@ -354,10 +354,11 @@ export class FileCursor implements PositionSource {
   }: AssembledLine<LineMark>): void | Promise<void> {
     this.leaveBehind(name, mark);
     this.lines++;
-    return this.options.deliver(lineOf(this.fields, message, timestampMs, name === 'err', level), {
-      key: this.key,
-      value: this.position,
-    });
+    const isStdErr = name === 'err';
+    return this.options.deliver(
+      { ...this.fields, message, timestamp: timestampMs, isStdErr, ...(level && { level }) },
+      { key: this.key, value: this.position },
+    );
   }
 
   /** A line is not handed on. Its place is saved with the next one that is, or after a while by itself. */
@@ -399,19 +400,3 @@ const minSecond = 1_000_000_000;
 const maxSecond = 4_000_000_000;
 /** Longer ones may have to be cut. */
 const maxEncodedBytes = 60 * 1024;
-
-function textOf({ parsed, start, end }: EntryReader, bytes: Buffer): string {
-  if (parsed !== undefined) return parsed;
-  const text = bytes.toString('utf8', start, end);
-  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
-}
-
-function lineOf(
-  fields: ServiceFields,
-  message: string,
-  timestamp: number,
-  isStdErr: boolean,
-  level: Level | undefined,
-): LogInput {
-  return { ...fields, message, timestamp, isStdErr, ...(level && { level }) };
-}

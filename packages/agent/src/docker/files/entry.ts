@@ -164,3 +164,10 @@ function isUnicodeEscape(bytes: Buffer, at: number): boolean {
   for (let i = at; i < at + 4; i++) if (hexDigits[bytes[i] as number] !== 1) return false;
   return ((bytes[at] as number) | 0x20) !== 0x64 || (bytes[at + 1] as number) < 0x38;
 }
+
+/** The text of the entry that was read last, `bytes` being what it was read from. */
+export function textOf({ parsed, start, end }: EntryReader, bytes: Buffer): string {
+  if (parsed !== undefined) return parsed;
+  const text = bytes.toString('utf8', start, end);
+  return text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text;
+}
