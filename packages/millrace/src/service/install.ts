@@ -79,10 +79,12 @@ export async function installAgent(
     );
     return;
   }
+  const systemctl = systemctlOf(places.scope, env);
+  // Where systemd does not run, nothing is left behind.
+  await systemctl('show', '--property=Version');
   putFile(places.settings, settingsText(settings), 0o600);
   putFile(places.unit, unit, 0o644);
   stdout.write(`wrote ${places.unit}\nwrote ${places.settings}\n`);
-  const systemctl = systemctlOf(places.scope, env);
   await systemctl('daemon-reload');
   await systemctl('enable', '--quiet', unitName);
   if (options.start === false) {

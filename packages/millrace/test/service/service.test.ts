@@ -96,6 +96,7 @@ describe('what is refused, before anything is written', () => {
     [['MQTT_PASSWORD=one\ntwo'], 'OPTION_INVALID: MQTT_PASSWORD: a value is one line of text'],
     [['DATA_DIR=data'], 'OPTION_INVALID: DATA_DIR: a service needs an absolute path'],
     [['DATA_DIR=/mnt/data'], 'OPTION_INVALID: DATA_DIR: ', { user: false, dryRun: true }],
+    [[], 'SERVICE_FAILED: systemctl show --property=Version: '],
     [[], 'OPTION_INVALID: --settings: there is no file /nowhere.env', { settings: '/nowhere.env' }],
   ])('%j', async (assignments, reason, options) => {
     await using dir = await tempDir();
