@@ -120,6 +120,11 @@ export class LogStreams implements AsyncDisposable {
     if (streams?.size === 0) this.#open.delete(stream.uuid);
   }
 
+  /** Ends the streams of a device, whose key is none any more. */
+  end(uuid: string): void {
+    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
+  }
+
   /** Reads no further, and returns when what was read is committed and acknowledged. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
