@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { errorText, MillraceError } from '@millrace/wire';
+import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { codecOf } from '../compression/codecs.ts';
@@ -16,6 +16,8 @@ export interface LogStreamsOptions {
   ingest: Ingest;
   presence: Presence;
   log: Logger;
+  /** Called with the code of each refusal. */
+  onRefused?: (code: ErrorCode) => void;
   heartbeatMs?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
@@ -73,7 +75,9 @@ export class LogStreams implements AsyncDisposable {
     try {
       await this.#check(request, uuid);
     } catch (error) {
-      refuseBody(request, response, toMillraceError(error, this.#log));
+      const problem = toMillraceError(error, this.#log);
+      this.#options.onRefused?.(problem.code);
+      refuseBody(request, response, problem);
       return;
     }
     request.socket.setKeepAlive(true, 30_000);
@@ -119,6 +123,11 @@ export class LogStreams implements AsyncDisposable {
     const streams = this.#open.get(stream.uuid);
     streams?.delete(stream);
     if (streams?.size === 0) this.#open.delete(stream.uuid);
+  }
+
+  /** Ends the streams of a device, whose key is none any more. */
+  end(uuid: string): void {
+    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
   }
 
   /** Reads no further, and returns when what was read is committed and acknowledged. */
@@ -197,7 +206,7 @@ class OpenStream {
   async #receive(
     onAck: (ack: { journal: string; through: number }) => void,
   ): Promise<MillraceError | undefined> {
-    const { request, response, ingest, log } = this.#options;
+    const { request, response, ingest, log, onRefused } = this.#options;
     const inbound = ingest.openStream(this.uuid, { via: 'http', onAck });
     let failure: MillraceError | undefined;
     try {
@@ -208,6 +217,7 @@ class OpenStream {
     } catch (error) {
       // A peer that went away is no failure: devices do, and what was whole is kept.
       if (!request.destroyed || error instanceof MillraceError) failure = toMillraceError(error, log);
+      if (failure) onRefused?.(failure.code);
       if (failure && !response.destroyed) {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }
