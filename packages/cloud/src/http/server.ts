@@ -16,6 +16,7 @@ import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
 import { authorize, forReaders } from './bearer.ts';
+import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
 import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
@@ -125,6 +126,7 @@ export class HttpServer implements AsyncDisposable {
     });
     await app.register(this.#streams.route);
     await app.register(registerRoute, { identity });
+    await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
     await app.register(metricsRoute, {
@@ -148,6 +150,7 @@ export class HttpServer implements AsyncDisposable {
             disconnectMqtt?.(uuid);
           },
         });
+        await api.register(deviceStateRoutes, options);
         await api.register(fleetRoutes, options);
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
