@@ -100,6 +100,16 @@ export const errorCatalogue = {
     title: 'The records cannot be reached',
     action: 'Check the database of DATABASE_URL, or the disk. Nothing was changed; try again.',
   },
+  BACKUP_IMPOSSIBLE: {
+    status: 409,
+    title: 'No backup can be made',
+    action: 'Make room, or choose another folder with BACKUP_DIR; a server is backed up by its own means.',
+  },
+  BACKUP_UNUSABLE: {
+    status: 500,
+    title: 'The backup cannot be used',
+    action: 'Name the folder of a backup, as "millrace cloud backup" has printed it, whole.',
+  },
   SERVER_UNREACHABLE: {
     status: 503,
     title: 'The Millrace server does not answer',

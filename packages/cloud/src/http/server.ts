@@ -5,6 +5,7 @@ import { MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -15,6 +16,7 @@ import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
+import { backupRoutes } from './backups.ts';
 import { authorize, forReaders } from './bearer.ts';
 import { deviceRoutes } from './devices.ts';
 import { fleetRoutes } from './fleets.ts';
@@ -42,6 +44,7 @@ export interface HttpServerOptions {
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Ends what a device has open at the broker, when its key has changed. */
   disconnectMqtt?: (uuid: string) => void;
+  backups: Backups;
   metrics: CloudMetrics;
   /** What is shown at `/metrics`, beside what this server knows itself. */
   metricsSources: Omit<MetricsSources, 'tails' | 'checks'>;
@@ -152,6 +155,7 @@ export class HttpServer implements AsyncDisposable {
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
         await api.register(auditRoute, options);
+        await api.register(backupRoutes, options);
         await api.register(tailRoute, {
           ...options,
           hub,

@@ -35,6 +35,8 @@ export interface OpenStoreOptions {
   textIndex?: boolean;
   /** Cap on the embedded engine's memory. Default: a quarter of the RAM. */
   maxMemoryBytes?: number;
+  /** Where the embedded engine writes backups to. Without it there are none. */
+  backupDir?: string;
   /** Longest that a search may run. Default 30. */
   maxSearchSeconds?: number;
 }
@@ -77,6 +79,7 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
           dataDir: dataDir as string,
           log,
           maxMemoryBytes: options.maxMemoryBytes,
+          backupDir: options.backupDir,
         });
   try {
     await migrate(engine, log);
@@ -86,6 +89,22 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
     throw error;
   }
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
+}
+
+export interface RestoreStoreOptions {
+  /** A folder that {@link LogStore.backUp} made. */
+  from: string;
+  /** The folder around it. */
+  backupDir: string;
+  /** Of the embedded engine to make. */
+  dataDir: string;
+  log: Logger;
+}
+
+/** Makes a store as it was when it was backed up, schema included. @throws StoreError */
+export async function restoreStore({ from, backupDir, dataDir, log }: RestoreStoreOptions): Promise<void> {
+  await using engine = await EmbeddedEngine.open({ dataDir, backupDir, log });
+  await engine.command(`RESTORE DATABASE millrace FROM File(${string(from)})`);
 }
 
 /** Which devices' figures are wanted. */
@@ -223,6 +242,11 @@ export class LogStore implements AsyncDisposable {
     const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
     const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
     return row?.n ?? 0;
+  }
+
+  /** Copies everything into a folder below the `backupDir` of an embedded engine. @throws StoreError */
+  backUp(folder: string): Promise<void> {
+    return this.engine.command(`BACKUP DATABASE millrace TO File(${string(folder)})`);
   }
 
   /** What the lines take. @throws StoreError */

@@ -271,6 +271,7 @@ test('the OpenAPI document describes every route', async () => {
   expect(document.openapi).toBe('3.1.0');
   expect(Object.keys(document.paths).sort()).toEqual([
     '/api/v1/audit',
+    '/api/v1/backups',
     '/api/v1/devices',
     '/api/v1/devices/{uuid}',
     '/api/v1/devices/{uuid}/gaps',
