@@ -18,6 +18,7 @@ import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
 import { backupRoutes } from './backups.ts';
 import { authorize, forReaders } from './bearer.ts';
+import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
 import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
@@ -128,6 +129,7 @@ export class HttpServer implements AsyncDisposable {
     });
     await app.register(this.#streams.route);
     await app.register(registerRoute, { identity });
+    await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
     await app.register(metricsRoute, {
@@ -151,6 +153,7 @@ export class HttpServer implements AsyncDisposable {
             disconnectMqtt?.(uuid);
           },
         });
+        await api.register(deviceStateRoutes, options);
         await api.register(fleetRoutes, options);
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
