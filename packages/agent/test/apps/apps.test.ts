@@ -165,7 +165,7 @@ services:
       ...{
         release: 2,
         runningRelease: 1,
-        error: { code: 'SERVICE_FAILED', detail: 'service web is unhealthy' },
+        error: { code: 'SERVICE_UNWELL', detail: 'service web is unhealthy' },
       },
       services: [{ containerId: before.services[0]?.containerId }],
     });

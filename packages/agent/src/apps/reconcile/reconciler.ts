@@ -237,7 +237,7 @@ export class Reconciler {
     const { appId, release, good } = record;
     const cause = plan.steps.map((step) => this.error(step)).find((error) => error !== undefined);
     const error = {
-      code: cause?.code ?? 'SERVICE_FAILED',
+      code: cause?.code ?? 'SERVICE_UNWELL',
       detail: cause?.detail ?? `service ${why.serviceName} ${why.detail}`,
     };
     const failed: AppRecord = { ...record, outcome: 'failed', error };
