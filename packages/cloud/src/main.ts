@@ -18,6 +18,8 @@ import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
+import { PolicyBook } from './retention/policy-book.ts';
+import { Sweeper } from './retention/sweeper.ts';
 import { openStore } from './store/index.ts';
 
 export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
@@ -76,6 +78,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   );
   starting.use(records);
   starting.use(store);
+  const sweeper = starting.use(
+    new Sweeper({ store, log: log.child({ part: 'retention' }), maxBytes: config.storeMaxBytes }),
+  );
   const identity = await Identity.open({
     records,
     dataDir,
@@ -84,9 +89,11 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   });
   const presence = starting.use(new Presence({ records, log }));
   const skews = new ClockSkews();
+  const policies = starting.use(await PolicyBook.open({ records, log, defaultDays: config.retentionDays }));
   const ingest = new Ingest({
     store,
     log: log.child({ part: 'ingest' }),
+    retention: (device) => policies.retention(device),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
   starting.defer(() => ingest.close());
@@ -105,6 +112,8 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       skews,
       store,
       ingest,
+      policies,
+      sweeper,
       checks: {
         store: () => store.ping(),
         records: () => records.ping(),
@@ -118,6 +127,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   );
   const httpPort = await http.listen(config.host, config.port);
   mqtt.start();
+  sweeper.start();
 
   const parts = starting.move();
   let stopped: Promise<void> | undefined;

@@ -11,6 +11,8 @@ import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { Records } from '../records/records.ts';
+import type { PolicyBook } from '../retention/policy-book.ts';
+import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { adminsOnly } from './bearer.ts';
@@ -18,9 +20,11 @@ import { deviceRoutes } from './devices.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
+import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
 import { tailRoute } from './tail.ts';
+import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
 
 export interface HttpServerOptions {
@@ -30,6 +34,8 @@ export interface HttpServerOptions {
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
+  policies: PolicyBook;
+  sweeper: Sweeper;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
@@ -114,6 +120,8 @@ export class HttpServer implements AsyncDisposable {
         api.addHook('onRequest', adminsOnly(identity));
         await api.register(logRoutes, options);
         await api.register(deviceRoutes, options);
+        await api.register(policyRoutes, options);
+        await api.register(usageRoutes, options);
         await api.register(tailRoute, {
           hub: new TailHub({ ingest, log }),
           signal: this.#stopping.signal,

@@ -1,5 +1,6 @@
 import { type BatchPart, forEachLine, limits, type Overlap, parseLineId } from '@millrace/wire';
 import type { Logger } from 'pino';
+import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import type { Coalescer } from './coalescer.ts';
 import { lineOffset } from './encoded-run.ts';
@@ -55,6 +56,8 @@ export interface AdmissionOptions {
   ledgers: LedgerBook;
   overlaps: OverlapBook;
   log: Logger;
+  /** How long lines of a device are kept. */
+  retention: (device: string) => Retention;
   /** Journal of lines that come without one. */
   ownJournal: string;
   listeners: ReadonlySet<TailListener>;
@@ -276,7 +279,7 @@ export class Admission {
 
   #put(run: RowRun): Flight {
     const { coalescer, listeners, counters, log } = this.#options;
-    const { flight, run: encoded } = coalescer.add(run);
+    const { flight, run: encoded } = coalescer.add(run, this.#options.retention(run.device));
     counters.lines += run.count;
     if (listeners.size > 0) {
       const admitted = new AdmittedLines(encoded, flight.receivedMs);

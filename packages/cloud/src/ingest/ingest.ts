@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Watermark } from '../store/marks.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
 import { Admission, type HandedOver, type LineCounters } from './admission.ts';
@@ -61,8 +62,8 @@ export interface IngestOptions {
   /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
   onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
-  /** How long lines are kept. Default 30. */
-  retentionDays?: number;
+  /** How long lines of a device are kept. Default: 30 days. */
+  retention?: (device: string) => Retention;
 }
 
 export interface IngestStats extends LineCounters {
@@ -126,16 +127,16 @@ export class Ingest implements AsyncDisposable {
   };
 
   constructor(options: IngestOptions) {
-    const { store, log, retentionDays = 30 } = options;
+    const { store, log, retention = () => 30 } = options;
     this.#limits = { ...defaults, ...options.limits };
     this.#log = log;
     this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
-    this.#coalescer = new Coalescer({ ...this.#limits, store, log, retentionDays });
+    this.#coalescer = new Coalescer({ ...this.#limits, store, log });
     this.#overlaps = new OverlapBook({
       ...this.#limits,
       store,
       log,
-      retentionDays,
+      retention,
       maxDevices: this.#limits.maxLedgers,
       settled: () => this.#coalescer.settled(),
     });
@@ -150,6 +151,7 @@ export class Ingest implements AsyncDisposable {
       ledgers: this.#ledgers,
       overlaps: this.#overlaps,
       log,
+      retention,
       ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
         .toString(36)
         .padStart(16, '0')}`,
@@ -258,6 +260,11 @@ export class Ingest implements AsyncDisposable {
     return () => {
       this.#listeners.delete(listener);
     };
+  }
+
+  /** Resolves when everything that was admitted by now is committed. @throws StoreError when closed before */
+  settled(): Promise<void> {
+    return this.#coalescer.settled();
   }
 
   stats(): IngestStats {

@@ -84,6 +84,31 @@ const migrations: readonly Migration[] = [
          FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()`,
     ],
   },
+  {
+    version: 3,
+    name: 'policies, refusals over quota',
+    statements: [
+      `CREATE TABLE policies (
+         id text PRIMARY KEY,
+         selector text NOT NULL UNIQUE,
+         fleet text REFERENCES fleets (name) ON DELETE CASCADE,
+         device text,
+         service text,
+         level text,
+         retention_days int,
+         daily_quota_bytes bigint,
+         changed_at_ms bigint NOT NULL
+       )`,
+      `CREATE TABLE quota_refusals (
+         device text NOT NULL,
+         day text NOT NULL,
+         since_ms bigint NOT NULL,
+         dropped bigint NOT NULL,
+         dropped_bytes bigint NOT NULL,
+         PRIMARY KEY (device, day)
+       )`,
+    ],
+  },
 ];
 
 // Any number does, as long as every process uses the same.

@@ -6,7 +6,9 @@ import { type Database, type OpenedDatabase, openEmbedded, openServer } from './
 import { DeviceRecords } from './devices.ts';
 import { FleetRecords } from './fleets.ts';
 import { migrate } from './migrations.ts';
+import { PolicyRecords } from './policies.ts';
 import { PresenceRecords } from './presence.ts';
+import { QuotaRefusals } from './refusals.ts';
 import { SavedSearches } from './searches.ts';
 import { TokenRecords } from './tokens.ts';
 
@@ -25,6 +27,8 @@ class RecordTables {
   readonly tokens: TokenRecords;
   readonly presence: PresenceRecords;
   readonly searches: SavedSearches;
+  readonly policies: PolicyRecords;
+  readonly refusals: QuotaRefusals;
   readonly audit: Audit;
 
   constructor(database: Database) {
@@ -33,6 +37,8 @@ class RecordTables {
     this.tokens = new TokenRecords(database);
     this.presence = new PresenceRecords(database);
     this.searches = new SavedSearches(database);
+    this.policies = new PolicyRecords(database);
+    this.refusals = new QuotaRefusals(database);
     this.audit = new Audit(database);
   }
 }
