@@ -156,6 +156,15 @@ export const cloudSettings = {
     defaultText: '30',
     help: `How long lines are kept that no policy speaks of: ${retentionClasses.join(', ')} days.`,
   }),
+  quotaBytesPerDay: setting({
+    env: 'QUOTA_BYTES_PER_DAY',
+    schema: z
+      .string()
+      .regex(/^\d{1,15}$/, 'must be a number of bytes')
+      .transform(Number)
+      .optional(),
+    help: 'What each device may send in a day (UTC) that no policy speaks of, in bytes of messages. Unset: any amount.',
+  }),
   storeMaxBytes: setting({
     env: 'STORE_MAX_BYTES',
     schema: storeBytes,

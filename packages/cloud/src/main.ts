@@ -19,6 +19,7 @@ import { reachableHost } from './listening.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
 import { PolicyBook } from './retention/policy-book.ts';
+import { QuotaBook } from './retention/quota-book.ts';
 import { Sweeper } from './retention/sweeper.ts';
 import { openStore } from './store/index.ts';
 
@@ -89,9 +90,27 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   });
   const presence = starting.use(new Presence({ records, log }));
   const skews = new ClockSkews();
-  const policies = starting.use(await PolicyBook.open({ records, log, defaultDays: config.retentionDays }));
-  const ingest = new Ingest({
+  const policies = starting.use(
+    await PolicyBook.open({
+      records,
+      log,
+      defaultDays: config.retentionDays,
+      defaultQuotaBytes: config.quotaBytesPerDay,
+    }),
+  );
+  const quotas = starting.use(
+    new QuotaBook({
+      quotaBytes: (device) => policies.quotaBytes(device),
+      store,
+      refusals: records.refusals,
+      settled: () => ingest.settled(),
+      tell: (device, message) => ingest.notify(device, message),
+      log: log.child({ part: 'retention' }),
+    }),
+  );
+  const ingest: Ingest = new Ingest({
     store,
+    quotas,
     log: log.child({ part: 'ingest' }),
     retention: (device) => policies.retention(device),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
@@ -114,6 +133,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       ingest,
       policies,
       sweeper,
+      quotas,
       checks: {
         store: () => store.ping(),
         records: () => records.ping(),

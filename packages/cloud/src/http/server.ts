@@ -12,6 +12,7 @@ import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { Records } from '../records/records.ts';
 import type { PolicyBook } from '../retention/policy-book.ts';
+import type { QuotaBook } from '../retention/quota-book.ts';
 import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
@@ -36,6 +37,7 @@ export interface HttpServerOptions {
   ingest: Ingest;
   policies: PolicyBook;
   sweeper: Sweeper;
+  quotas: QuotaBook;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import type { Ingest } from '../ingest/index.ts';
 import type { Records } from '../records/records.ts';
 import { dayMs, dayOf, startOfDay } from '../retention/days.ts';
+import type { PolicyBook } from '../retention/policy-book.ts';
 import { endsAt, type Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { deletionQuery, usageOfDeviceQuery, usageQuery } from './parameters.ts';
@@ -13,6 +14,7 @@ export interface UsageRoutesOptions {
   records: Records;
   store: LogStore;
   ingest: Ingest;
+  policies: PolicyBook;
   sweeper: Sweeper;
 }
 
@@ -44,13 +46,45 @@ const removalSchema = z.object({
   removedAt: z.number().describe('In ms since 1970.'),
 });
 
+const quotaSchema = z
+  .object({
+    dailyBytes: z.number(),
+    usedBytes: z.number().describe('Today, UTC, as `bytes` above.'),
+    refusedSince: z
+      .number()
+      .nullable()
+      .describe('When the first lines of today were refused, in ms since 1970.'),
+    dropped: z
+      .number()
+      .describe('Refused today and dropped, since their sender cannot keep them: how often,'),
+    droppedBytes: z.number().describe('and how many bytes as they came.'),
+  })
+  .describe('Figures of refusals are up to half a minute old.');
+
 const params = z.strictObject({ uuid: z.string().max(256, 'must have at most 256 characters') });
 
 /** What is stored and how much of it, what devices sent, and the deletion of lines. */
 export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
   app,
-  { records, store, ingest, sweeper },
+  { records, store, ingest, policies, sweeper },
 ) => {
+  const quotaOf = async (device: string) => {
+    const dailyBytes = policies.quotaBytes(device);
+    if (dailyBytes === undefined) return null;
+    const day = dayOf(Date.now());
+    const [[used], refusal] = await Promise.all([
+      store.usage({ from: day, to: day, device }),
+      records.refusals.get(device, day),
+    ]);
+    return {
+      dailyBytes,
+      usedBytes: used?.bytes ?? 0,
+      refusedSince: refusal?.sinceMs ?? null,
+      dropped: refusal?.dropped ?? 0,
+      droppedBytes: refusal?.droppedBytes ?? 0,
+    };
+  };
+
   app.get(
     '/usage',
     {
@@ -89,6 +123,7 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
           200: z.object({
             device: z.string(),
             days: z.array(usageSchema.omit({ device: true })),
+            quota: quotaSchema.nullable().describe('Null for a device that may send any amount.'),
           }),
           '4xx': problemSchema,
         },
@@ -98,7 +133,11 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
       const device = request.params.uuid;
       const { from, to } = request.query;
       const rows = await store.usage({ ...span(from, to), device });
-      return { device, days: rows.map(({ device: _, ...day }) => day) };
+      return {
+        device,
+        days: rows.map(({ device: _, ...day }) => day),
+        quota: await quotaOf(device),
+      };
     },
   );
 

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { MillraceError } from '@millrace/wire';
+import { encodeLine, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Watermark } from '../store/marks.ts';
 import type { Retention } from '../store/retention-plan.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
-import { Admission, type HandedOver, type LineCounters } from './admission.ts';
+import { Admission, type HandedOver, type LineCounters, type Quotas } from './admission.ts';
 import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
 import { Gate } from './gate.ts';
 import { type Ack, type HeldBytes, InboundStream } from './inbound-stream.ts';
@@ -64,6 +64,7 @@ export interface IngestOptions {
   limits?: Partial<IngestLimits>;
   /** How long lines of a device are kept. Default: 30 days. */
   retention?: (device: string) => Retention;
+  quotas?: Quotas;
 }
 
 export interface IngestStats extends LineCounters {
@@ -152,6 +153,7 @@ export class Ingest implements AsyncDisposable {
       overlaps: this.#overlaps,
       log,
       retention,
+      quotas: options.quotas,
       ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
         .toString(36)
         .padStart(16, '0')}`,
@@ -187,7 +189,7 @@ export class Ingest implements AsyncDisposable {
    * acknowledged by then, and which seqs around its own are stored. An empty message is nothing.
    *
    * @throws MillraceError `PARAMETER_INVALID`, `BODY_TOO_LARGE`; `OVERLOADED` when too much waits (the sender must
-   * send it again); `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
+   * send it again); `QUOTA_EXCEEDED`; `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
    */
   async acceptPayload(
     device: string,
@@ -260,6 +262,15 @@ export class Ingest implements AsyncDisposable {
     return () => {
       this.#listeners.delete(listener);
     };
+  }
+
+  /** Writes a warning of the cloud into the log of a device. */
+  notify(device: string, message: string): void {
+    const source = { type: 'manager', name: 'cloud' } as const;
+    this.#admission.admitNotice(
+      device,
+      encodeLine({ message, timestamp: Date.now(), level: 'warn', source }),
+    );
   }
 
   /** Resolves when everything that was admitted by now is committed. @throws StoreError when closed before */
