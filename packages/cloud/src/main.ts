@@ -139,6 +139,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         records: () => records.ping(),
         broker: async () => mqtt.check(),
       },
+      disconnectMqtt: mqtt.disconnect,
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
       version: manifest.version,
@@ -184,6 +185,8 @@ interface Mqtt {
   port?: number;
   wsPort?: number;
   webSocket?: MqttWebSocket;
+  /** Ends what a device has open. */
+  disconnect?: (uuid: string) => void;
   /** Throws when the broker does not work. */
   check(): void;
   start(): void;
@@ -219,7 +222,14 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
   const host = config.mqttHost ?? config.host;
   const port = await broker.listen(host, config.mqttPort);
   const wsPort = await webSocket.listen(host, config.mqttWsPort);
-  return { port, wsPort, webSocket, check: () => undefined, start: () => undefined };
+  return {
+    port,
+    wsPort,
+    webSocket,
+    disconnect: (uuid) => broker.disconnect(uuid),
+    check: () => undefined,
+    start: () => undefined,
+  };
 }
 
 /** The external broker keeps our messages under this id, so a restart must come back with the same. */

@@ -101,6 +101,11 @@ export const errorCatalogue = {
     title: 'The log store failed',
     action: 'Nothing was acknowledged; it is sent again.',
   },
+  RECORDS_FAILED: {
+    status: 503,
+    title: 'The records cannot be reached',
+    action: 'Check the database of DATABASE_URL, or the disk. Nothing was changed; try again.',
+  },
   SERVER_UNREACHABLE: {
     status: 503,
     title: 'The Millrace server does not answer',

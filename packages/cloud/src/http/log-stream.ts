@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
@@ -27,7 +28,7 @@ export interface LogStreamsOptions {
  *
  *   POST /device/v2/{uuid}/log-stream
  *   Authorization: Bearer <device key>
- *   Content-Encoding: gzip (or none)      NDJSON as in wire's batch.ts; a truncated end keeps what was whole
+ *   Content-Encoding: gzip or zstd, or none   NDJSON as in wire's batch.ts; a truncated end keeps what was whole
  *   Millrace-Acks: stream                 optional
  *
  * With acks the answer is 200 at once and then, while the request goes on, one line per commit
@@ -57,7 +58,7 @@ export class LogStreams implements AsyncDisposable {
         schema: {
           summary: 'Send log lines',
           description:
-            'NDJSON, usually gzipped, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
+            'NDJSON, usually compressed with gzip or zstd, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
           tags: ['device'],
         },
       },
@@ -99,8 +100,8 @@ export class LogStreams implements AsyncDisposable {
       throw new MillraceError('UNAUTHORIZED', `not the key of device ${uuid}`);
     }
     const encoding = encodingOf(request);
-    if (encoding !== 'gzip' && encoding !== 'identity') {
-      throw new MillraceError('BODY_INVALID', 'Content-Encoding: must be gzip or left out');
+    if (encoding !== 'identity' && !codecOf(encoding)) {
+      throw new MillraceError('BODY_INVALID', 'Content-Encoding: must be gzip or zstd, or left out');
     }
     if (this.#closed) throw new MillraceError('OVERLOADED', 'the server is stopping');
     const overQuota = this.#options.quotas?.refusal(uuid);
@@ -127,6 +128,11 @@ export class LogStreams implements AsyncDisposable {
     const streams = this.#open.get(stream.uuid);
     streams?.delete(stream);
     if (streams?.size === 0) this.#open.delete(stream.uuid);
+  }
+
+  /** Ends the streams of a device, whose key is none any more. */
+  end(uuid: string): void {
+    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
   }
 
   /** Reads no further, and returns when what was read is committed and acknowledged. */
@@ -210,7 +216,8 @@ class OpenStream {
     let failure: MillraceError | undefined;
     try {
       const { signal } = this.#stopped;
-      const lines = encodingOf(request) === 'gzip' ? inflate(request, signal) : bytesOf(request, signal);
+      const codec = codecOf(encodingOf(request));
+      const lines = codec ? inflate(request, codec, signal) : bytesOf(request, signal);
       for await (const chunk of lines) await inbound.write(chunk);
     } catch (error) {
       // A peer that went away is no failure: devices do, and what was whole is kept.

@@ -6,6 +6,7 @@ import type { PolicyRecord } from '../records/policies.ts';
 import type { Records, RecordTables } from '../records/records.ts';
 import { retentionClasses } from '../retention/days.ts';
 import type { PolicyBook } from '../retention/policy-book.ts';
+import { entry } from './audit-entry.ts';
 import { problemSchema } from './schemas.ts';
 
 export interface PolicyRoutesOptions {
@@ -108,17 +109,11 @@ export const policyRoutes: FastifyPluginAsyncZod<PolicyRoutesOptions> = async (
     },
     async (request, reply) => {
       const policy = { ...request.body, id: randomUUID(), changedAtMs: Date.now() };
-      await records.transaction(async (tables) => {
+      await records.audited(entry(request, 'policy.create', policy.id, request.body), async (tables) => {
         if ((await tables.policies.count()) >= maxPolicies) {
           throw new MillraceError('CONFLICT', `there are ${maxPolicies} policies, which is the most`);
         }
         await save(tables, policy);
-        await tables.audit.append({
-          actor: 'admin',
-          action: 'policy.create',
-          subject: policy.id,
-          detail: request.body,
-        });
       });
       await policies.refresh();
       return reply.code(201).send(shown(policy));
@@ -138,16 +133,10 @@ export const policyRoutes: FastifyPluginAsyncZod<PolicyRoutesOptions> = async (
     },
     async (request) => {
       const policy = { ...request.body, id: request.params.id, changedAtMs: Date.now() };
-      await records.transaction(async (tables) => {
+      await records.audited(entry(request, 'policy.change', policy.id, request.body), async (tables) => {
         // Taken out first, so that it does not count against itself.
         if (!(await tables.policies.remove(policy.id))) throw unknown(policy.id);
         await save(tables, policy);
-        await tables.audit.append({
-          actor: 'admin',
-          action: 'policy.change',
-          subject: policy.id,
-          detail: request.body,
-        });
       });
       await policies.refresh();
       return shown(policy);
@@ -166,9 +155,8 @@ export const policyRoutes: FastifyPluginAsyncZod<PolicyRoutesOptions> = async (
     },
     async (request, reply) => {
       const { id } = request.params;
-      await records.transaction(async (tables) => {
+      await records.audited(entry(request, 'policy.remove', id), async (tables) => {
         if (!(await tables.policies.remove(id))) throw unknown(id);
-        await tables.audit.append({ actor: 'admin', action: 'policy.remove', subject: id, detail: {} });
       });
       await policies.refresh();
       return reply.code(204).send(null);

@@ -71,6 +71,8 @@ export const contextSchema = z.object({
 export const deviceSchema = z.object({
   uuid: z.string(),
   name: z.string().nullable(),
+  fleet: z.string().nullable().describe('Null for none.'),
+  tags: z.record(z.string(), z.string()),
   registered: z.boolean().describe('False for a device that is known by its lines alone.'),
   online: z.boolean().nullable().describe('Null when nothing was ever heard of it.'),
   createdAt: z.number().nullable().describe('When it registered, in ms since 1970.'),

@@ -16,15 +16,19 @@ import type { QuotaBook } from '../retention/quota-book.ts';
 import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
-import { adminsOnly } from './bearer.ts';
+import { auditRoute } from './audit.ts';
+import { authorize, forReaders } from './bearer.ts';
 import { deviceRoutes } from './devices.ts';
+import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
+import { searchRoutes } from './searches.ts';
 import { tailRoute } from './tail.ts';
+import { tokenRoutes } from './tokens.ts';
 import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
 
@@ -42,6 +46,8 @@ export interface HttpServerOptions {
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  /** Ends what a device has open at the broker, when its key has changed. */
+  disconnectMqtt?: (uuid: string) => void;
   log: Logger;
   /** Shown in the OpenAPI document. */
   version: string;
@@ -51,6 +57,7 @@ export interface HttpServerOptions {
 /** For tests, mostly. */
 export interface HttpTuning {
   ackHeartbeatMs?: number;
+  tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
 }
@@ -103,7 +110,7 @@ export class HttpServer implements AsyncDisposable {
   }
 
   async #addRoutes(options: HttpServerOptions): Promise<void> {
-    const { identity, ingest, log, checks, mqttUpgrade, version, tuning = {} } = options;
+    const { identity, ingest, log, checks, mqttUpgrade, disconnectMqtt, version, tuning = {} } = options;
     const app = this.#app.withTypeProvider<ZodTypeProvider>();
     await app.register(swagger, {
       openapi: {
@@ -119,18 +126,33 @@ export class HttpServer implements AsyncDisposable {
     await app.register(healthRoute, { checks, log });
     await app.register(
       async (api) => {
-        api.addHook('onRequest', adminsOnly(identity));
+        api.decorateRequest('caller');
+        api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
-        await api.register(deviceRoutes, options);
+        await api.register(deviceRoutes, {
+          ...options,
+          disconnect: (uuid) => {
+            this.#streams.end(uuid);
+            disconnectMqtt?.(uuid);
+          },
+        });
+        await api.register(fleetRoutes, options);
+        await api.register(tokenRoutes, options);
+        await api.register(searchRoutes, options);
+        await api.register(auditRoute, options);
         await api.register(policyRoutes, options);
         await api.register(usageRoutes, options);
         await api.register(tailRoute, {
+          ...options,
           hub: new TailHub({ ingest, log }),
           signal: this.#stopping.signal,
+          recheckMs: tuning.tailRecheckMs,
           heartbeatMs: tuning.tailHeartbeatMs,
           maxWaitingBytes: tuning.tailMaxWaitingBytes,
         });
-        api.get('/openapi.json', { schema: { hide: true } }, async () => this.#app.swagger());
+        api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
+          this.#app.swagger(),
+        );
       },
       { prefix: '/api/v1' },
     );

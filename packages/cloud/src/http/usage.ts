@@ -7,6 +7,8 @@ import { dayMs, dayOf, startOfDay } from '../retention/days.ts';
 import type { PolicyBook } from '../retention/policy-book.ts';
 import { endsAt, type Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
+import { entry } from './audit-entry.ts';
+import { callersScope, checkMayRead, forReaders } from './bearer.ts';
 import { deletionQuery, usageOfDeviceQuery, usageQuery } from './parameters.ts';
 import { problemSchema } from './schemas.ts';
 
@@ -88,6 +90,7 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
   app.get(
     '/usage',
     {
+      config: forReaders,
       schema: {
         summary: 'Lines and bytes per device and day',
         description: 'What arrived, whether it is still stored or not; for 400 days after it was removed.',
@@ -104,7 +107,10 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
     },
     async (request) => {
       const { from, to, device, limit, cursor } = request.query;
-      const rows = await store.usage({ ...span(from, to), device, after: cursor, limit: limit + 1 });
+      const rows = await store.usage({
+        ...span(from, to),
+        ...{ device, after: cursor, limit: limit + 1, scope: callersScope(request) },
+      });
       const usage = rows.slice(0, limit);
       const last = usage.at(-1);
       return { usage, ...(rows.length > limit && last && { cursor: `${last.day} ${last.device}` }) };
@@ -114,6 +120,7 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
   app.get(
     '/devices/:uuid/usage',
     {
+      config: forReaders,
       schema: {
         summary: 'What a device sent per day',
         tags: ['devices'],
@@ -131,6 +138,7 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
     },
     async (request) => {
       const device = request.params.uuid;
+      checkMayRead(request, device);
       const { from, to } = request.query;
       const rows = await store.usage({ ...span(from, to), device });
       return {
@@ -161,12 +169,9 @@ export const usageRoutes: FastifyPluginAsyncZod<UsageRoutesOptions> = async (
       // What is on its way has arrived, too.
       await ingest.settled();
       // On record before it is begun: what was begun is not undone when its record fails.
-      await records.audit.append({
-        actor: 'admin',
-        action: 'logs.delete',
-        subject: device,
-        detail: { ...(before !== undefined && { before }) },
-      });
+      await records.audit.append(
+        entry(request, 'logs.delete', device, { ...(before !== undefined && { before }) }),
+      );
       return store.deleteLines({ device, arrivedByMs, beforeMs: before });
     },
   );

@@ -27,7 +27,7 @@ const maxJournals = 100;
 export async function readGaps(engine: LogEngine, device: string, most: number): Promise<Gap[]> {
   const where = `device = ${string(device)}`;
   const journals = await engine.query<{ journal: string; lowest: number; last: number }>(
-    `SELECT journal, low AS lowest, toUnixTimestamp64Milli(lastReceived) AS last FROM (${journalsSql(where)})
+    `SELECT journal, low AS lowest, toUnixTimestamp64Milli(lastReceived) AS last FROM (${journalsSql([where])})
      WHERE n < high - low + 1 ORDER BY lastReceived DESC LIMIT ${maxJournals}`,
     journalsSettings,
   );

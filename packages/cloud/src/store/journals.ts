@@ -1,13 +1,15 @@
+import { whereSql } from './conditions.ts';
+
 /**
  * What is known of each journal, as a subquery: `stored` lines, `n` seqs received between `low`, the lowest of which
  * anything is still here, and `high`. Read from the projection `day_marks`, and not from the lines.
  *
  * Of what has been removed only what lies above `low` counts: below, nobody can say any more what was missing.
  *
- * @param where a condition on `device`, without it all
+ * @param conditions on `device`, all of which must hold
  */
-export function journalsSql(where?: string): string {
-  const condition = where === undefined ? '' : `WHERE ${where}`;
+export function journalsSql(conditions: readonly string[]): string {
+  const condition = whereSql(conditions);
   return `SELECT device, journal, any(live.stored) AS stored, any(live.size) AS size, any(live.low) AS low,
     greatest(any(live.high), max(removed.high)) AS high,
     any(live.n) + sum(multiIf(removed.block > intDiv(live.low, 65536), bitmapCardinality(removed.seqs),

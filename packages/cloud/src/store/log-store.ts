@@ -1,6 +1,6 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
-import { type Scope, unlimited } from '../query/index.ts';
+import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
@@ -32,7 +32,7 @@ import {
 import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
-import { string } from './sql.ts';
+import { integer, string } from './sql.ts';
 import { setTextIndex } from './text-index.ts';
 import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
 
@@ -91,11 +91,26 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
-export const deviceStatsSql = `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
+/** Which devices' figures are wanted. */
+export interface DeviceStatsFilter {
+  /** Only these. */
+  devices?: readonly string[];
+  /** Behind this one, by name. */
+  after?: string;
+  limit?: number;
+}
+
+export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}): string {
+  const conditions = [
+    ...(devices === undefined ? [] : [devicesSql(new Set(devices))]),
+    ...(after === undefined ? [] : [`device > ${string(after)}`]),
+  ];
+  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
   sum(greatest(toInt64(high - low + 1) - toInt64(n), 0)) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
-FROM (${journalsSql()})
-GROUP BY device ORDER BY device`;
+FROM (${journalsSql(conditions)})
+GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;
+}
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
@@ -174,8 +189,8 @@ export class LogStore implements AsyncDisposable {
   }
 
   /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope): LogReader {
-    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds });
+  reader(scope: Scope, groups?: DeviceGroups): LogReader {
+    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
@@ -183,9 +198,9 @@ export class LogStore implements AsyncDisposable {
     return this.reader(unlimited).search(query);
   }
 
-  /** Every device with lines, by name. Read from the projection `day_marks`, not from the lines. @throws StoreError */
-  deviceStats(): Promise<DeviceStats[]> {
-    return this.engine.query<DeviceStats>(deviceStatsSql, journalsSettings);
+  /** The devices with lines, by name. Read from the projection `day_marks`, not from the lines. @throws StoreError */
+  deviceStats(filter?: DeviceStatsFilter): Promise<DeviceStats[]> {
+    return this.engine.query<DeviceStats>(deviceStatsSql(filter), journalsSettings);
   }
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */

@@ -1,3 +1,4 @@
+import { type Scope, scopeSql, unlimited } from '../query/index.ts';
 import type { LogEngine } from './engine.ts';
 import { journalsSettings } from './journals.ts';
 import { integer, string } from './sql.ts';
@@ -17,6 +18,8 @@ export interface UsageQuery {
   from: string;
   to: string;
   device?: string;
+  /** Whose usage may be seen; default: everybody's. */
+  scope?: Scope;
   /** Behind this one, in the order of the answer: by day, then by device. */
   after?: { day: string; device: string };
   limit?: number;
@@ -29,10 +32,14 @@ export interface UsageQuery {
  * @throws StoreError
  */
 export function readUsage(engine: LogEngine, query: UsageQuery): Promise<DayUsage[]> {
-  const { from, to, device, after, limit } = query;
-  const ofDevice = device === undefined ? '' : `AND device = ${string(device)}`;
+  const { from, to, device, scope = unlimited, after, limit } = query;
+  const allowed = scopeSql(scope);
+  const ofDevice = [
+    ...(allowed ? [allowed] : []),
+    ...(device === undefined ? [] : [`device = ${string(device)}`]),
+  ];
   const between = (day: string) =>
-    `${day} >= toDate(${string(from)}) AND ${day} <= toDate(${string(to)}) ${ofDevice}`;
+    [...ofDevice, `${day} >= toDate(${string(from)})`, `${day} <= toDate(${string(to)})`].join(' AND ');
   const behind =
     after === undefined
       ? ''

@@ -179,6 +179,7 @@ describe('policies, usage and deletion over HTTP', () => {
     expect((await call('GET', '/devices/talker/usage')).body).toEqual({
       device: 'talker',
       days: [{ day: today, lines: 2, bytes: 8 }],
+      quota: null,
     });
     expect((await call('GET', '/usage?device=talker')).body).toEqual({
       usage: [{ device: 'talker', day: today, lines: 2, bytes: 8 }],

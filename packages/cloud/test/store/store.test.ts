@@ -248,7 +248,10 @@ describe.each(places)('log store, $name', ({ make }) => {
       ['two', 3, 5, 9999],
     ]);
     expect(Math.abs((stats[0]?.lastSeen ?? 0) - Date.now())).toBeLessThan(10_000);
-    const plan = await store.engine.query<{ explain: string }>(`EXPLAIN ${deviceStatsSql}`, journalsSettings);
+    const plan = await store.engine.query<{ explain: string }>(
+      `EXPLAIN ${deviceStatsSql()}`,
+      journalsSettings,
+    );
     expect(plan.map((row) => row.explain).join('\n')).toContain('(day_marks)');
   });
 
