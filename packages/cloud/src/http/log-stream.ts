@@ -19,6 +19,7 @@ export interface LogStreamsOptions {
   quotas?: QuotaBook;
   log: Logger;
   heartbeatMs?: number;
+  quotaRetryS?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
 }
@@ -76,7 +77,7 @@ export class LogStreams implements AsyncDisposable {
     try {
       await this.#check(request, uuid);
     } catch (error) {
-      refuse(request, response, toMillraceError(error, this.#log));
+      refuse(request, response, toMillraceError(error, this.#log), this.#options);
       return;
     }
     request.socket.setKeepAlive(true, 30_000);
@@ -202,7 +203,7 @@ class OpenStream {
     const { request, response } = this.#options;
     const error = await this.#receive(() => undefined);
     if (response.destroyed) return;
-    if (error) refuse(request, response, error);
+    if (error) refuse(request, response, error, this.#options);
     else if (request.readableEnded) response.writeHead(201, { 'content-length': 0 }).end();
     else request.socket.destroy();
   }
@@ -231,10 +232,15 @@ class OpenStream {
   }
 }
 
-/** How soon a device that is over its quota may ask again: it may have been raised. */
-const quotaRetryS = 300;
+/** How soon a device that is over its quota may ask again: the quota may have been raised. */
+const defaultQuotaRetryS = 300;
 
-function refuse(request: IncomingMessage, response: ServerResponse, error: MillraceError): void {
+function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: MillraceError,
+  { quotaRetryS = defaultQuotaRetryS }: LogStreamsOptions,
+): void {
   const isOurs = request.headers['millrace-acks'] === 'stream';
   const later = error.code === 'QUOTA_EXCEEDED' && isOurs;
   refuseBody(request, response, error, later ? { 'retry-after': String(quotaRetryS) } : {});

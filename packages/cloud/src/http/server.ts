@@ -57,6 +57,7 @@ export interface HttpServerOptions {
 /** For tests, mostly. */
 export interface HttpTuning {
   ackHeartbeatMs?: number;
+  quotaRetryS?: number;
   tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
@@ -102,7 +103,11 @@ export class HttpServer implements AsyncDisposable {
       log.debug({ method: request.method, path, status: reply.statusCode }, 'request');
     });
     useProblems(app, log);
-    const streams = new LogStreams({ ...options, heartbeatMs: tuning.ackHeartbeatMs });
+    const streams = new LogStreams({
+      ...options,
+      heartbeatMs: tuning.ackHeartbeatMs,
+      quotaRetryS: tuning.quotaRetryS,
+    });
     const server = new HttpServer(app, streams);
     await server.#addRoutes(options);
     await app.ready();
