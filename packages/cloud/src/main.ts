@@ -18,6 +18,7 @@ import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
+import { Ballast } from './retention/ballast.ts';
 import { PolicyBook } from './retention/policy-book.ts';
 import { QuotaBook } from './retention/quota-book.ts';
 import { Sweeper } from './retention/sweeper.ts';
@@ -80,7 +81,12 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   starting.use(records);
   starting.use(store);
   const sweeper = starting.use(
-    new Sweeper({ store, log: log.child({ part: 'retention' }), maxBytes: config.storeMaxBytes }),
+    new Sweeper({
+      store,
+      log: log.child({ part: 'retention' }),
+      maxBytes: config.storeMaxBytes,
+      ...(!config.clickhouseUrl && { ballast: new Ballast({ path: join(dataDir, 'store', 'ballast') }) }),
+    }),
   );
   const identity = await Identity.open({
     records,

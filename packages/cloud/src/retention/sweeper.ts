@@ -1,6 +1,7 @@
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
-import type { Partition, RemovalReason } from '../store/index.ts';
+import { type Partition, type RemovalReason, StoreError } from '../store/index.ts';
+import type { Ballast } from './ballast.ts';
 import { dayMs, startOfDay } from './days.ts';
 
 /** What the sweeper needs of the store; a LogStore has it. */
@@ -16,6 +17,8 @@ export interface SweeperOptions {
   log: Logger;
   /** Past so many bytes on disk the oldest day goes; without it there is no bound. */
   maxBytes?: number;
+  /** Room on the store's disk, for when it is full. */
+  ballast?: Ballast;
   /** Between two rounds. Default: a minute, which is how far a burst may reach past the cap. */
   intervalMs?: number;
   now?: () => number;
@@ -74,6 +77,7 @@ export class Sweeper implements AsyncDisposable {
   async #round(): Promise<void> {
     try {
       await this.sweep();
+      await this.#options.ballast?.take();
       this.#complained = false;
     } catch (error) {
       const { log } = this.#options;
@@ -87,10 +91,22 @@ export class Sweeper implements AsyncDisposable {
 
   /** One round. Whoever asks while one is running waits for that one. @throws StoreError */
   sweep(): Promise<void> {
-    this.#running ??= this.#sweep().finally(() => {
+    this.#running ??= this.#sweepInRoom().finally(() => {
       this.#running = undefined;
     });
     return this.#running;
+  }
+
+  async #sweepInRoom(): Promise<void> {
+    const { ballast, log } = this.#options;
+    try {
+      await this.#sweep();
+    } catch (error) {
+      if (!ballast || !(error instanceof StoreError) || !error.diskFull) throw error;
+      log.warn({ reason: error.detail }, 'log store: the disk is full; what may be removed goes now');
+      await ballast.release();
+      await this.#sweep();
+    }
   }
 
   async #sweep(): Promise<void> {

@@ -36,10 +36,10 @@ export async function readPartitions(engine: LogEngine): Promise<Partition[]> {
   );
 }
 
-/** Bytes on disk of everything that is stored. @throws StoreError */
+/** Bytes on disk of what is stored. What was merged lies beside it for some minutes more. @throws StoreError */
 export async function readDiskBytes(engine: LogEngine): Promise<number> {
   const [row] = await engine.query<{ bytes: number }>(
-    `SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE database = 'millrace'`,
+    `SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE database = 'millrace' AND active`,
   );
   return row?.bytes ?? 0;
 }
