@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
-import { EmbeddedBroker } from './broker/embedded.ts';
+import { type BrokerStats, EmbeddedBroker } from './broker/embedded.ts';
 import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
 import { MqttWebSocket } from './broker/websocket.ts';
@@ -16,6 +16,7 @@ import { Presence } from './identity/presence.ts';
 import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
+import { CloudMetrics } from './metrics/cloud-metrics.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
 import { Ballast } from './retention/ballast.ts';
@@ -95,6 +96,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     joinKey: config.joinKey,
   });
   const presence = starting.use(new Presence({ records, log }));
+  const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
   const policies = starting.use(
     await PolicyBook.open({
@@ -119,6 +121,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     quotas,
     log: log.child({ part: 'ingest' }),
     retention: (device) => policies.retention(device),
+    onCommit: (tookMs) => metrics.noteCommit(tookMs),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
   starting.defer(() => ingest.close());
@@ -146,6 +149,13 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         broker: async () => mqtt.check(),
       },
       disconnectMqtt: mqtt.disconnect,
+      metrics,
+      metricsSources: {
+        ingest: () => ingest.stats(),
+        broker: mqtt.stats,
+        setAside: () => inbox.setAside,
+        storeSize: () => store.size(),
+      },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
       version: manifest.version,
@@ -193,6 +203,7 @@ interface Mqtt {
   webSocket?: MqttWebSocket;
   /** Ends what a device has open. */
   disconnect?: (uuid: string) => void;
+  stats?: () => BrokerStats;
   /** Throws when the broker does not work. */
   check(): void;
   start(): void;
@@ -233,6 +244,7 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
     wsPort,
     webSocket,
     disconnect: (uuid) => broker.disconnect(uuid),
+    stats: () => broker.stats,
     check: () => undefined,
     start: () => undefined,
   };

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { errorText, MillraceError } from '@millrace/wire';
+import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { codecOf } from '../compression/codecs.ts';
@@ -18,6 +18,8 @@ export interface LogStreamsOptions {
   presence: Presence;
   quotas?: QuotaBook;
   log: Logger;
+  /** Called with the code of each refusal. */
+  onRefused?: (code: ErrorCode) => void;
   heartbeatMs?: number;
   quotaRetryS?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
@@ -77,7 +79,9 @@ export class LogStreams implements AsyncDisposable {
     try {
       await this.#check(request, uuid);
     } catch (error) {
-      refuse(request, response, toMillraceError(error, this.#log), this.#options);
+      const problem = toMillraceError(error, this.#log);
+      this.#options.onRefused?.(problem.code);
+      refuse(request, response, problem, this.#options);
       return;
     }
     request.socket.setKeepAlive(true, 30_000);
@@ -212,7 +216,7 @@ class OpenStream {
   async #receive(
     onAck: (ack: { journal: string; through: number }) => void,
   ): Promise<MillraceError | undefined> {
-    const { request, response, ingest, log } = this.#options;
+    const { request, response, ingest, log, onRefused } = this.#options;
     const inbound = ingest.openStream(this.uuid, { via: 'http', onAck });
     let failure: MillraceError | undefined;
     try {
@@ -223,6 +227,7 @@ class OpenStream {
     } catch (error) {
       // A peer that went away is no failure: devices do, and what was whole is kept.
       if (!request.destroyed || error instanceof MillraceError) failure = toMillraceError(error, log);
+      if (failure) onRefused?.(failure.code);
       if (failure && !response.destroyed) {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }

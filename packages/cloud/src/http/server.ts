@@ -10,6 +10,7 @@ import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
+import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
 import type { Records } from '../records/records.ts';
 import type { PolicyBook } from '../retention/policy-book.ts';
 import type { QuotaBook } from '../retention/quota-book.ts';
@@ -18,11 +19,13 @@ import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
 import { authorize, forReaders } from './bearer.ts';
+import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
 import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
+import { metricsRoute } from './metrics.ts';
 import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
@@ -48,6 +51,9 @@ export interface HttpServerOptions {
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Ends what a device has open at the broker, when its key has changed. */
   disconnectMqtt?: (uuid: string) => void;
+  metrics: CloudMetrics;
+  /** What is shown at `/metrics`, beside what this server knows itself. */
+  metricsSources: Omit<MetricsSources, 'tails' | 'checks'>;
   log: Logger;
   /** Shown in the OpenAPI document. */
   version: string;
@@ -79,7 +85,7 @@ export class HttpServer implements AsyncDisposable {
   }
 
   static async open(options: HttpServerOptions): Promise<HttpServer> {
-    const { log, tuning = {} } = options;
+    const { log, metrics, tuning = {} } = options;
     const app = Fastify({
       logger: false,
       // A log-stream lasts for hours, so a request as a whole has no limit; its headers do.
@@ -102,9 +108,10 @@ export class HttpServer implements AsyncDisposable {
       const path = request.url.split('?', 1)[0];
       log.debug({ method: request.method, path, status: reply.statusCode }, 'request');
     });
-    useProblems(app, log);
+    useProblems(app, { log, onRefused: (code) => metrics.noteRefusal(code) });
     const streams = new LogStreams({
       ...options,
+      onRefused: (code) => metrics.noteRefusal(code),
       heartbeatMs: tuning.ackHeartbeatMs,
       quotaRetryS: tuning.quotaRetryS,
     });
@@ -115,7 +122,8 @@ export class HttpServer implements AsyncDisposable {
   }
 
   async #addRoutes(options: HttpServerOptions): Promise<void> {
-    const { identity, ingest, log, checks, mqttUpgrade, disconnectMqtt, version, tuning = {} } = options;
+    const { identity, ingest, log, checks, metrics, metricsSources, mqttUpgrade, disconnectMqtt } = options;
+    const { version, tuning = {} } = options;
     const app = this.#app.withTypeProvider<ZodTypeProvider>();
     await app.register(swagger, {
       openapi: {
@@ -128,7 +136,18 @@ export class HttpServer implements AsyncDisposable {
     });
     await app.register(this.#streams.route);
     await app.register(registerRoute, { identity });
+    await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
+    const hub = new TailHub({ ingest, log });
+    await app.register(metricsRoute, {
+      identity,
+      metrics,
+      sources: {
+        ...metricsSources,
+        checks,
+        tails: () => ({ watchers: hub.size, skippedLines: hub.skippedLines }),
+      },
+    });
     await app.register(
       async (api) => {
         api.decorateRequest('caller');
@@ -141,6 +160,7 @@ export class HttpServer implements AsyncDisposable {
             disconnectMqtt?.(uuid);
           },
         });
+        await api.register(deviceStateRoutes, options);
         await api.register(fleetRoutes, options);
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
@@ -149,7 +169,7 @@ export class HttpServer implements AsyncDisposable {
         await api.register(usageRoutes, options);
         await api.register(tailRoute, {
           ...options,
-          hub: new TailHub({ ingest, log }),
+          hub,
           signal: this.#stopping.signal,
           recheckMs: tuning.tailRecheckMs,
           heartbeatMs: tuning.tailHeartbeatMs,

@@ -70,7 +70,11 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       });
       request.raw.socket.setNoDelay(true);
       request.raw.socket.setKeepAlive(true, 30_000);
-      const events = new EventWriter(response, { heartbeatMs, maxWaitingBytes });
+      const events = new EventWriter(response, {
+        heartbeatMs,
+        maxWaitingBytes,
+        onSkipped: () => hub.skippedLines++,
+      });
       let watching = hub.watch(filter, (line) => events.log(line));
       const stop = () => response.end();
       const recheck = async () => {
@@ -110,10 +114,15 @@ class EventWriter implements Disposable {
   readonly #response: ServerResponse;
   readonly #maxWaitingBytes: number;
   readonly #heartbeat: NodeJS.Timeout;
+  readonly #onSkipped: () => void;
   #skipped = 0;
 
-  constructor(response: ServerResponse, options: { heartbeatMs: number; maxWaitingBytes: number }) {
+  constructor(
+    response: ServerResponse,
+    options: { heartbeatMs: number; maxWaitingBytes: number; onSkipped: () => void },
+  ) {
     this.#response = response;
+    this.#onSkipped = options.onSkipped;
     this.#maxWaitingBytes = options.maxWaitingBytes;
     response.on('drain', () => this.#caughtUp());
     this.#heartbeat = setInterval(() => {
@@ -125,6 +134,7 @@ class EventWriter implements Disposable {
     // Once behind, stay out until all has been read: or every other line would come with a gap of its own.
     if (this.#skipped > 0 || this.#response.writableLength > this.#maxWaitingBytes) {
       this.#skipped++;
+      this.#onSkipped();
       return;
     }
     this.#heartbeat.refresh();

@@ -17,6 +17,7 @@ import { PolicyRecords } from './policies.ts';
 import { PresenceRecords } from './presence.ts';
 import { QuotaRefusals } from './refusals.ts';
 import { SavedSearches } from './searches.ts';
+import { DeviceStates } from './states.ts';
 import { TokenRecords } from './tokens.ts';
 
 export interface OpenRecordsOptions {
@@ -36,6 +37,7 @@ class RecordTables {
   readonly fleets: FleetRecords;
   readonly tokens: TokenRecords;
   readonly presence: PresenceRecords;
+  readonly states: DeviceStates;
   readonly searches: SavedSearches;
   readonly policies: PolicyRecords;
   readonly refusals: QuotaRefusals;
@@ -46,6 +48,7 @@ class RecordTables {
     this.fleets = guarded(new FleetRecords(database));
     this.tokens = guarded(new TokenRecords(database));
     this.presence = guarded(new PresenceRecords(database));
+    this.states = guarded(new DeviceStates(database));
     this.searches = guarded(new SavedSearches(database));
     this.policies = guarded(new PolicyRecords(database));
     this.refusals = guarded(new QuotaRefusals(database));

@@ -9,6 +9,7 @@ export {
   LogStore,
   type OpenStoreOptions,
   openStore,
+  type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
 export type { Deletion, Partition, RemovalReason } from './removal.ts';

@@ -50,6 +50,14 @@ export interface OpenStoreOptions {
   maxSearchSeconds?: number;
 }
 
+/** What the lines take. */
+export interface StoreSize {
+  /** On disk. */
+  bytes: number;
+  rows: number;
+  parts: number;
+}
+
 /** What the store knows of a device by its lines. */
 export interface DeviceStats {
   device: string;
@@ -248,6 +256,14 @@ export class LogStore implements AsyncDisposable {
     const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
     const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
     return row?.n ?? 0;
+  }
+
+  /** What the lines take. @throws StoreError */
+  async size(): Promise<StoreSize> {
+    const [row] = await this.engine.query<StoreSize>(
+      `SELECT sum(bytes_on_disk) AS bytes, sum(rows) AS rows, count() AS parts FROM system.parts WHERE active AND database = 'millrace' AND table = 'logs'`,
+    );
+    return row ?? { bytes: 0, rows: 0, parts: 0 };
   }
 
   /** Answers when the store does. @throws StoreError */

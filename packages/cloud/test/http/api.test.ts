@@ -295,6 +295,7 @@ test('the OpenAPI document describes every route', async () => {
     '/device/register',
     '/device/v2/{uuid}/log-stream',
     '/healthz',
+    '/metrics',
   ]);
   const parameters = document.paths['/api/v1/logs']?.get?.parameters?.map(({ name }) => name);
   expect(parameters?.sort()).toEqual(
