@@ -155,6 +155,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         broker: mqtt.stats,
         setAside: () => inbox.setAside,
         storeSize: () => store.size(),
+        retention: () => ({ sweeper: sweeper.stats, quotas: quotas.stats }),
       },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),

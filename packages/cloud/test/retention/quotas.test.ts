@@ -211,6 +211,9 @@ describe('quotas of devices', () => {
         message: expect.stringContaining('0 bytes'),
       },
     ]);
+    const metrics = await (await cloud.get('/metrics')).text();
+    expect(metrics).toContain('millrace_cloud_quota_dropped_total 2');
+    expect(metrics).toContain('millrace_cloud_removed_lines_total{why="expired"} 0');
     await cloud.restart();
     expect(await quotaOf('talks')).toMatchObject({ dailyBytes: 0, dropped: 2 });
     expect((await quotaOf('talks')).droppedBytes).toBeGreaterThan(30);
