@@ -20,6 +20,10 @@ import { reachableHost } from './listening.ts';
 import { CloudMetrics } from './metrics/cloud-metrics.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
+import { Ballast } from './retention/ballast.ts';
+import { PolicyBook } from './retention/policy-book.ts';
+import { QuotaBook } from './retention/quota-book.ts';
+import { Sweeper } from './retention/sweeper.ts';
 import { openStore } from './store/index.ts';
 
 export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
@@ -80,6 +84,14 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   );
   starting.use(records);
   starting.use(store);
+  const sweeper = starting.use(
+    new Sweeper({
+      store,
+      log: log.child({ part: 'retention' }),
+      maxBytes: config.storeMaxBytes,
+      ...(!config.clickhouseUrl && { ballast: new Ballast({ path: join(dataDir, 'store', 'ballast') }) }),
+    }),
+  );
   const identity = await Identity.open({
     records,
     dataDir,
@@ -89,9 +101,29 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const presence = starting.use(new Presence({ records, log }));
   const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
-  const ingest = new Ingest({
+  const policies = starting.use(
+    await PolicyBook.open({
+      records,
+      log,
+      defaultDays: config.retentionDays,
+      defaultQuotaBytes: config.quotaBytesPerDay,
+    }),
+  );
+  const quotas = starting.use(
+    new QuotaBook({
+      quotaBytes: (device) => policies.quotaBytes(device),
+      store,
+      refusals: records.refusals,
+      settled: () => ingest.settled(),
+      tell: (device, message) => ingest.notify(device, message),
+      log: log.child({ part: 'retention' }),
+    }),
+  );
+  const ingest: Ingest = new Ingest({
     store,
+    quotas,
     log: log.child({ part: 'ingest' }),
+    retention: (device) => policies.retention(device),
     onCommit: (tookMs) => metrics.noteCommit(tookMs),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
@@ -111,6 +143,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       skews,
       store,
       ingest,
+      policies,
+      sweeper,
+      quotas,
       checks: {
         store: () => store.ping(),
         records: () => records.ping(),
@@ -124,6 +159,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         broker: mqtt.stats,
         setAside: () => inbox.setAside,
         storeSize: () => store.size(),
+        retention: () => ({ sweeper: sweeper.stats, quotas: quotas.stats }),
       },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
@@ -133,6 +169,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   );
   const httpPort = await http.listen(config.host, config.port);
   mqtt.start();
+  sweeper.start();
 
   const parts = starting.move();
   let stopped: Promise<void> | undefined;

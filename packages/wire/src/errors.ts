@@ -135,6 +135,12 @@ export const errorCatalogue = {
   },
   CONFLICT: { status: 409, title: 'It exists already', action: 'Use the existing one, or another name.' },
   OVERLOADED: { status: 503, title: 'Too much is waiting to be stored', action: 'Try again in a moment.' },
+  QUOTA_EXCEEDED: {
+    status: 429,
+    title: "The device's quota for today is used up",
+    action:
+      'Nothing more of it is stored before midnight UTC. An agent keeps its lines and sends them then; or raise the quota with a policy.',
+  },
   STORE_FAILED: {
     status: 503,
     title: 'The log store failed',

@@ -13,6 +13,9 @@ import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
 import type { Records } from '../records/records.ts';
+import type { PolicyBook } from '../retention/policy-book.ts';
+import type { QuotaBook } from '../retention/quota-book.ts';
+import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
@@ -25,11 +28,13 @@ import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { metricsRoute } from './metrics.ts';
+import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
 import { searchRoutes } from './searches.ts';
 import { tailRoute } from './tail.ts';
 import { tokenRoutes } from './tokens.ts';
+import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
 
 export interface HttpServerOptions {
@@ -39,6 +44,9 @@ export interface HttpServerOptions {
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
+  policies: PolicyBook;
+  sweeper: Sweeper;
+  quotas: QuotaBook;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
@@ -58,6 +66,7 @@ export interface HttpServerOptions {
 /** For tests, mostly. */
 export interface HttpTuning {
   ackHeartbeatMs?: number;
+  quotaRetryS?: number;
   tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
@@ -107,6 +116,7 @@ export class HttpServer implements AsyncDisposable {
       ...options,
       onRefused: (code) => metrics.noteRefusal(code),
       heartbeatMs: tuning.ackHeartbeatMs,
+      quotaRetryS: tuning.quotaRetryS,
     });
     const server = new HttpServer(app, streams);
     await server.#addRoutes(options);
@@ -159,6 +169,8 @@ export class HttpServer implements AsyncDisposable {
         await api.register(searchRoutes, options);
         await api.register(auditRoute, options);
         await api.register(backupRoutes, options);
+        await api.register(policyRoutes, options);
+        await api.register(usageRoutes, options);
         await api.register(tailRoute, {
           ...options,
           hub,

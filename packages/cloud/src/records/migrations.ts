@@ -105,6 +105,31 @@ const migrations: readonly Migration[] = [
       'CREATE INDEX devices_key_hash ON devices (key_hash)',
     ],
   },
+  {
+    version: 4,
+    name: 'policies, refusals over quota',
+    statements: [
+      `CREATE TABLE policies (
+         id text PRIMARY KEY,
+         selector text NOT NULL UNIQUE,
+         fleet text REFERENCES fleets (name) ON DELETE CASCADE,
+         device text,
+         service text,
+         level text,
+         retention_days int,
+         daily_quota_bytes bigint,
+         changed_at_ms bigint NOT NULL
+       )`,
+      `CREATE TABLE quota_refusals (
+         device text NOT NULL,
+         day text NOT NULL,
+         since_ms bigint NOT NULL,
+         dropped bigint NOT NULL,
+         dropped_bytes bigint NOT NULL,
+         PRIMARY KEY (device, day)
+       )`,
+    ],
+  },
 ];
 
 /** Version of the tables that this program makes. */

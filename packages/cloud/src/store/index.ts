@@ -14,5 +14,7 @@ export {
   type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
+export type { Deletion, Partition, RemovalReason } from './removal.ts';
 export { maxPageLines, type SearchQuery, type StoredLine } from './search.ts';
 export type { SeqRange } from './seq-ranges.ts';
+export type { DayUsage, Removal, UsageQuery } from './usage.ts';

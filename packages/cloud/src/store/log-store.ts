@@ -1,13 +1,23 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
-import { whereSql } from './conditions.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
+import { journalsSettings, journalsSql } from './journals.ts';
 import { LogReader, type SearchResult } from './log-reader.ts';
 import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import {
+  type Deletion,
+  deleteLines,
+  dropOldestPart,
+  dropPartition,
+  type Partition,
+  type RemovalReason,
+  readDiskBytes,
+  readPartitions,
+} from './removal.ts';
 import {
   type JournalPart,
   type ReceivedLine,
@@ -24,6 +34,7 @@ import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { integer, string } from './sql.ts';
 import { setTextIndex } from './text-index.ts';
+import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
 
 export interface OpenStoreOptions {
   /** Folder of the embedded ClickHouse. Either this or `url`. */
@@ -121,25 +132,12 @@ export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}
     ...(devices === undefined ? [] : [devicesSql(new Set(devices))]),
     ...(after === undefined ? [] : [`device > ${string(after)}`]),
   ];
-  const where = whereSql(conditions);
-  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
+  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
+  sum(greatest(toInt64(high - low + 1) - toInt64(n), 0)) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
-FROM (
-  SELECT device, journal, sum(stored) AS stored, sum(n) AS n, min(low) AS low, max(high) AS high, sum(size) AS size,
-    min(firstReceived) AS firstReceived, max(lastReceived) AS lastReceived
-  FROM (
-    SELECT device, journal, count() AS stored, count() AS n, min(seq) AS low, max(seq) AS high,
-      sum(length(message) + length(fields)) AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.logs ${where} GROUP BY device, journal
-    UNION ALL
-    SELECT device, journal, 0 AS stored, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high,
-      0 AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.repeats ${where} GROUP BY device, journal)
-  GROUP BY device, journal)
+FROM (${journalsSql(conditions)})
 GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;
 }
-/** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
-export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
@@ -158,7 +156,7 @@ export class LogStore implements AsyncDisposable {
    */
   append(rows: Buffer, options: { rows: number; token: string }): Promise<void> {
     return this.engine.insertRows(rows, {
-      table: 'millrace.log_ingest',
+      table: 'millrace.log_arrivals',
       format: 'CSV',
       settings: rowSettings,
       ...options,
@@ -227,14 +225,49 @@ export class LogStore implements AsyncDisposable {
     return this.reader(unlimited).search(query);
   }
 
-  /** The devices with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
+  /** The devices with lines, by name. Read from the projection `day_marks`, not from the lines. @throws StoreError */
   deviceStats(filter?: DeviceStatsFilter): Promise<DeviceStats[]> {
-    return this.engine.query<DeviceStats>(deviceStatsSql(filter), deviceStatsSettings);
+    return this.engine.query<DeviceStats>(deviceStatsSql(filter), journalsSettings);
   }
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
   gaps(device: string, most: number): Promise<Gap[]> {
     return readGaps(this.engine, device, most);
+  }
+
+  /** Partitions with lines, the oldest day first. @throws StoreError */
+  partitions(): Promise<Partition[]> {
+    return readPartitions(this.engine);
+  }
+
+  /** Bytes on disk of everything that is stored. @throws StoreError */
+  diskBytes(): Promise<number> {
+    return readDiskBytes(this.engine);
+  }
+
+  /** Removes a partition; what it was stays known. @throws StoreError */
+  dropPartition(partition: Partition, why: RemovalReason): Promise<void> {
+    return dropPartition(this.engine, partition, why);
+  }
+
+  /** Removes about the oldest lines of a partition. Returns their bytes on disk. @throws StoreError */
+  dropOldestPart(partition: Partition): Promise<number> {
+    return dropOldestPart(this.engine, partition);
+  }
+
+  /** Deletes lines of a device; that they came stays known. @throws StoreError */
+  deleteLines(deletion: Deletion): Promise<{ lines: number; bytes: number }> {
+    return deleteLines(this.engine, deletion);
+  }
+
+  /** What arrived, by device and day, whether it is still stored or not. @throws StoreError */
+  usage(query: UsageQuery): Promise<DayUsage[]> {
+    return readUsage(this.engine, query);
+  }
+
+  /** The last removals, the newest first. @throws StoreError */
+  removals(most: number): Promise<Removal[]> {
+    return readRemovals(this.engine, most);
   }
 
   /** Lines stored, of all devices or one. @throws StoreError */
