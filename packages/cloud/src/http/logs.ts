@@ -1,11 +1,25 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import * as z from 'zod';
 import type { LogStore } from '../store/index.ts';
 import { callersScope } from './bearer.ts';
-import { conditionsOf, contextQuery, facetsQuery, histogramQuery, searchQuery } from './parameters.ts';
-import { contextSchema, facetsSchema, histogramSchema, lineSchema, problemSchema } from './schemas.ts';
+import {
+  conditionsOf,
+  contextQuery,
+  facetsQuery,
+  histogramQuery,
+  patternsQuery,
+  searchQuery,
+} from './parameters.ts';
+import {
+  contextSchema,
+  facetsSchema,
+  histogramSchema,
+  pageSchema,
+  patternsSchema,
+  problemSchema,
+} from './schemas.ts';
+import { whileConnected } from './while-connected.ts';
 
-/** `GET /logs`: stored lines, a page at a time; and below it counts of them, and the lines around one. */
+/** `GET /logs`: stored lines, a page at a time; counts of them, the lines around one, and how they read. */
 export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app, { store }) => {
   app.get(
     '/logs',
@@ -14,16 +28,13 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         summary: 'Search stored lines',
         tags: ['logs'],
         querystring: searchQuery,
-        response: {
-          200: z.object({
-            logs: z.array(lineSchema),
-            cursor: z.string().optional().describe('Present when there are more: pass it on to get them.'),
-          }),
-          '4xx': problemSchema,
-        },
+        response: { 200: pageSchema, '4xx': problemSchema },
       },
     },
-    async (request) => store.reader(callersScope(request)).search(conditionsOf(request.query)),
+    (request, reply) => {
+      const query = conditionsOf(request.query);
+      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).search(query));
+    },
   );
 
   app.get(
@@ -37,11 +48,10 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: histogramSchema, '4xx': problemSchema },
       },
     },
-    async (request) => {
-      const { by, step, ...query } = conditionsOf(request.query);
-      return store
-        .reader(callersScope(request))
-        .histogram({ ...query, stepMs: step, ...(by !== 'none' && { by }) });
+    (request, reply) => {
+      const { by, step, ...rest } = conditionsOf(request.query);
+      const query = { ...rest, stepMs: step, ...(by !== 'none' && { by }) };
+      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).histogram(query));
     },
   );
 
@@ -55,7 +65,10 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: facetsSchema, '4xx': problemSchema },
       },
     },
-    async (request) => store.reader(callersScope(request)).facets(conditionsOf(request.query)),
+    (request, reply) => {
+      const query = conditionsOf(request.query);
+      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).facets(query));
+    },
   );
 
   app.get(
@@ -68,9 +81,28 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: contextSchema, '4xx': problemSchema },
       },
     },
-    async (request) => {
-      const { id, ...query } = request.query;
-      return store.reader(callersScope(request)).context({ ...query, ...id });
+    (request, reply) => {
+      const { id, ...rest } = request.query;
+      const query = { ...rest, ...id };
+      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).context(query));
+    },
+  );
+
+  app.get(
+    '/patterns',
+    {
+      schema: {
+        summary: 'Cluster lines by how they read',
+        description:
+          'Numbers, ids, times and addresses aside, and whatever else differs between lines that are otherwise alike.',
+        tags: ['logs'],
+        querystring: patternsQuery,
+        response: { 200: patternsSchema, '4xx': problemSchema },
+      },
+    },
+    (request, reply) => {
+      const query = conditionsOf(request.query);
+      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).patterns(query));
     },
   );
 };

@@ -9,7 +9,14 @@ import {
 } from '@millrace/wire';
 import * as z from 'zod';
 import { parseQuery } from '../query/index.ts';
-import { maxBuckets, maxContextLines, maxFacets, maxFacetValues, maxSeries } from '../store/index.ts';
+import {
+  maxBuckets,
+  maxContextLines,
+  maxFacets,
+  maxFacetValues,
+  maxPatterns,
+  maxSeries,
+} from '../store/index.ts';
 
 const once = (what: string) => z.string(`must be given once, as ${what}`);
 
@@ -147,6 +154,15 @@ export const facetsQuery = z.strictObject({
     .default(['level', 'stream', 'service', 'app', 'device'])
     .describe('Fields as a query names them, separated by commas or given several times.'),
   limit: count(1, maxFacetValues, 10).describe(`Most values of each field, up to ${maxFacetValues}.`),
+});
+
+/** Query of `GET /api/v1/patterns`. */
+export const patternsQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  limit: count(1, maxPatterns, 50).describe(
+    `Most patterns, those of most lines first, up to ${maxPatterns}.`,
+  ),
 });
 
 const lineOfContext = {

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
+import type { StoredLine } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import type { StoredLine } from '../store/index.ts';
 import type { TailHub } from '../tail/hub.ts';
 import { callersScope } from './bearer.ts';
 import { conditionsOf, tailQuery } from './parameters.ts';

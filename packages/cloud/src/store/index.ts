@@ -1,8 +1,8 @@
 export type { LineConditions } from './conditions.ts';
-export { type Context, type ContextQuery, maxContextLines } from './context.ts';
+export { type ContextQuery, maxContextLines } from './context.ts';
 export { type LogEngine, StoreError } from './engine.ts';
-export { type Facets, maxFacets, maxFacetValues } from './facets.ts';
-export { type Histogram, type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
+export { maxFacets, maxFacetValues } from './facets.ts';
+export { type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
 export { LogReader, type SearchResult } from './log-reader.ts';
 export {
   type DeviceStats,
@@ -11,5 +11,6 @@ export {
   openStore,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
-export { maxPageLines, type SearchQuery, type StoredLine } from './search.ts';
+export { maxPatterns, type PatternsQuery } from './patterns.ts';
+export { maxPageLines, type SearchQuery } from './search.ts';
 export type { SeqRange } from './seq-ranges.ts';

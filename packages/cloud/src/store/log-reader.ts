@@ -1,10 +1,18 @@
-import { MillraceError } from '@millrace/wire';
+import {
+  type Context,
+  type Facets,
+  type Histogram,
+  MillraceError,
+  type Patterns,
+  type StoredLine,
+} from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
-import { type Context, type ContextQuery, readContext } from './context.ts';
+import { type ContextQuery, readContext } from './context.ts';
 import { type LogEngine, StoreError } from './engine.ts';
-import { type FacetQuery, type Facets, readFacets } from './facets.ts';
-import { type Histogram, type HistogramQuery, readHistogram } from './histogram.ts';
-import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
+import { type FacetQuery, readFacets } from './facets.ts';
+import { type HistogramQuery, readHistogram } from './histogram.ts';
+import { type PatternsQuery, readPatterns } from './patterns.ts';
+import { type LogRow, page, type SearchQuery, searchSql } from './search.ts';
 
 export interface SearchResult {
   logs: StoredLine[];
@@ -17,6 +25,8 @@ export interface LogReaderOptions {
   scope: Scope;
   /** Longest that one statement may run. */
   maxSeconds: number;
+  /** Ends what is running, when nobody waits for the answer any more. */
+  signal?: AbortSignal;
 }
 
 /** Runs a SELECT about lines within the limits of a reader. */
@@ -41,11 +51,13 @@ export class LogReader {
   readonly #engine: LogEngine;
   readonly #scope: Scope;
   readonly #maxSeconds: number;
+  readonly #signal: AbortSignal | undefined;
 
-  constructor({ engine, scope, maxSeconds }: LogReaderOptions) {
+  constructor({ engine, scope, maxSeconds, signal }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
     this.#maxSeconds = maxSeconds;
+    this.#signal = signal;
   }
 
   /** One page of lines. */
@@ -68,14 +80,20 @@ export class LogReader {
     return readContext(this.#select, query, this.#scope);
   }
 
+  /** Clusters lines by how they read. */
+  patterns(query: PatternsQuery): Promise<Patterns> {
+    return readPatterns(this.#select, query, this.#scope);
+  }
+
   readonly #select: Select = async <T>(sql: string) => {
     try {
-      return await this.#engine.query<T>(sql, {
+      const settings = {
         max_execution_time: this.#maxSeconds,
         max_result_bytes: maxAnswerBytes,
         result_overflow_mode: 'throw',
         max_bytes_before_external_group_by: maxGroupBytes,
-      });
+      };
+      return await this.#engine.query<T>(sql, settings, this.#signal);
     } catch (error) {
       throw this.#explain(error);
     }

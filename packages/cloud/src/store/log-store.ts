@@ -173,9 +173,9 @@ export class LogStore implements AsyncDisposable {
     return saveRepeats(this.engine, lines);
   }
 
-  /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope): LogReader {
-    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds });
+  /** Reads lines on behalf of someone who may see those of the scope, and until then waits for them. */
+  reader(scope: Scope, signal?: AbortSignal): LogReader {
+    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds, signal });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */

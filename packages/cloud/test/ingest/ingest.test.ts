@@ -1,8 +1,8 @@
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
-import { encodeHeader, encodeLine, limits, lineId } from '@millrace/wire';
+import { encodeHeader, encodeLine, limits, lineId, type StoredLine } from '@millrace/wire';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type AdmittedLines, Ingest } from '../../src/ingest/index.ts';
-import type { LogStore, StoredLine } from '../../src/store/index.ts';
+import type { LogStore } from '../../src/store/index.ts';
 import { places, type StorePlace, silent } from '../store/open-stores.ts';
 import { batch, upTo } from './batches.ts';
 
