@@ -17,6 +17,7 @@ import {
   maxPatterns,
   maxSeries,
 } from '../store/index.ts';
+import { exportFormats } from './export/formats.ts';
 
 const once = (what: string) => z.string(`must be given once, as ${what}`);
 
@@ -154,6 +155,24 @@ export const facetsQuery = z.strictObject({
     .default(['level', 'stream', 'service', 'app', 'device'])
     .describe('Fields as a query names them, separated by commas or given several times.'),
   limit: count(1, maxFacetValues, 10).describe(`Most values of each field, up to ${maxFacetValues}.`),
+});
+
+/** Query of `GET /api/v1/export`. */
+export const exportQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  format: z
+    .enum(exportFormats, 'must be ndjson, csv or text')
+    .default('ndjson')
+    .describe('How lines are written.'),
+  order: z
+    .enum(['asc', 'desc'], 'must be asc or desc')
+    .default('asc')
+    .describe('By time: `asc` gives the oldest first.'),
+  formulas: z
+    .enum(['escape', 'keep'], 'must be escape or keep')
+    .default('escape')
+    .describe("Cells of a CSV that a spreadsheet would run: `escape` puts a `'` before them."),
 });
 
 /** Query of `GET /api/v1/patterns`. */

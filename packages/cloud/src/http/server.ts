@@ -15,6 +15,7 @@ import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { adminsOnly } from './bearer.ts';
 import { deviceRoutes } from './devices.ts';
+import { exportRoute } from './export/route.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
@@ -113,6 +114,7 @@ export class HttpServer implements AsyncDisposable {
       async (api) => {
         api.addHook('onRequest', adminsOnly(identity));
         await api.register(logRoutes, options);
+        await api.register(exportRoute, options);
         await api.register(deviceRoutes, options);
         await api.register(tailRoute, {
           hub: new TailHub({ ingest, log }),

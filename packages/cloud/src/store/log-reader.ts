@@ -9,6 +9,7 @@ import {
 import type { Scope } from '../query/index.ts';
 import { type ContextQuery, readContext } from './context.ts';
 import { type LogEngine, StoreError } from './engine.ts';
+import { type Export, type ExportQuery, readExport } from './export.ts';
 import { type FacetQuery, readFacets } from './facets.ts';
 import { type HistogramQuery, readHistogram } from './histogram.ts';
 import { type PatternsQuery, readPatterns } from './patterns.ts';
@@ -83,6 +84,11 @@ export class LogReader {
   /** Clusters lines by how they read. */
   patterns(query: PatternsQuery): Promise<Patterns> {
     return readPatterns(this.#select, query, this.#scope);
+  }
+
+  /** All lines, as a stream. */
+  export(query: ExportQuery): Promise<Export> {
+    return readExport(this.#select, query, this.#scope);
   }
 
   readonly #select: Select = async <T>(sql: string) => {

@@ -121,6 +121,10 @@ export interface Position {
   seq: number;
 }
 
+export function positionOf({ timestampMs, device, journal, seq }: LogRow): Position {
+  return { ts: timestampMs, device, journal, seq };
+}
+
 /** Opaque to callers: base64url of `[order, ts, device, journal, seq]`. */
 function writeCursor(row: LogRow, order: string): string {
   const position = [order, row.timestampMs, row.device, row.journal, row.seq];
