@@ -181,7 +181,7 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
       start: () => broker.start(),
     };
   }
-  await records.forgetPresence();
+  await records.presence.forget();
   const broker = starting.use(
     await EmbeddedBroker.open({ identity, presence, inbox, log, anonymous: config.mqttAnonymous }),
   );

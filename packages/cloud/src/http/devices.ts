@@ -36,9 +36,9 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (
     },
     async () => {
       const [registered, stats, states] = await Promise.all([
-        records.devices(),
+        records.devices.list(),
         store.deviceStats(),
-        records.presence(),
+        records.presence.list(),
       ]);
       const byUuid = new Map<string, DeviceView>();
       const view = (uuid: string): DeviceView => {

@@ -55,10 +55,10 @@ export class Identity {
   static async open({ records, dataDir, adminToken, joinKey }: OpenIdentityOptions): Promise<Identity> {
     let newAdminToken: string | undefined;
     if (adminToken !== undefined) {
-      await records.saveToken({ name: adminTokenName, role: 'admin', hash: hashSecret(adminToken) });
-    } else if (!(await records.token(adminTokenName))) {
+      await records.tokens.save({ name: adminTokenName, role: 'admin', hash: hashSecret(adminToken) });
+    } else if (!(await records.tokens.get(adminTokenName))) {
       newAdminToken = newSecret();
-      await records.saveToken({ name: adminTokenName, role: 'admin', hash: hashSecret(newAdminToken) });
+      await records.tokens.save({ name: adminTokenName, role: 'admin', hash: hashSecret(newAdminToken) });
     }
     await saveCliToken(records, dataDir);
     return new Identity({ records, joinKey: joinKey ?? (await keptJoinKey(dataDir)), newAdminToken });
@@ -68,15 +68,15 @@ export class Identity {
   async isAdmin(token: string | undefined): Promise<boolean> {
     if (!token) return false;
     const hash = hashSecret(token);
-    const found = await this.#records.tokenByHash(hash);
+    const found = await this.#records.tokens.byHash(hash);
     return found?.role === 'admin' && sameHash(found.hash, hash);
   }
 
   /** Whether `key` is the key of this very device. */
   async isDevice(uuid: string, key: string | undefined): Promise<boolean> {
     if (!key || !uuidPattern.test(uuid)) return false;
-    const device = await this.#records.device(uuid);
-    return device !== undefined && sameHash(device.keyHash, hashSecret(key));
+    const device = await this.#records.devices.get(uuid);
+    return device?.keyHash != null && sameHash(device.keyHash, hashSecret(key));
   }
 
   isJoinKey(key: string | undefined): boolean {
@@ -99,7 +99,7 @@ export class Identity {
       throw new MillraceError('BODY_INVALID', `api_key: must have at least ${minKeyChars} characters`);
     }
     const apiKey = device.apiKey ?? newSecret();
-    const created = await this.#records.addDevice({
+    const created = await this.#records.devices.add({
       uuid,
       name: name ?? null,
       keyHash: hashSecret(apiKey),
@@ -127,9 +127,9 @@ async function saveCliToken(records: Records, dataDir: string): Promise<void> {
   const token = newSecret();
   // The one before may be under another name, when the folder has moved or the machine was renamed.
   const before = await readSecretFile(path);
-  if (before) await records.removeToken(hashSecret(before));
+  if (before) await records.tokens.removeByHash(hashSecret(before));
   // Named after the place, so that processes that share a database do not take each other's away.
   const name = `local CLI ${hostname()}:${resolve(dataDir)}`;
-  await records.saveToken({ name, role: 'admin', hash: hashSecret(token) });
+  await records.tokens.save({ name, role: 'admin', hash: hashSecret(token) });
   await writeSecretFile(path, token);
 }

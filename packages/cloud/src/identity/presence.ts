@@ -69,7 +69,7 @@ export class Presence implements AsyncDisposable {
     for (const [uuid, state] of this.#waiting) {
       this.#waiting.delete(uuid);
       try {
-        await this.#records.savePresence({ uuid, ...state });
+        await this.#records.presence.save({ uuid, ...state });
       } catch (error) {
         this.#log.warn({ device: uuid, error: errorText(error) }, 'a device status could not be saved');
       }

@@ -34,6 +34,56 @@ const migrations: readonly Migration[] = [
        )`,
     ],
   },
+  {
+    version: 2,
+    name: 'fleets, tags, scopes of tokens, saved searches, audit',
+    statements: [
+      `CREATE TABLE fleets (
+         name text PRIMARY KEY,
+         description text,
+         created_at_ms bigint NOT NULL
+       )`,
+      `ALTER TABLE devices ALTER COLUMN key_hash DROP NOT NULL`,
+      `ALTER TABLE devices ADD COLUMN fleet text REFERENCES fleets (name) ON DELETE SET NULL`,
+      'CREATE INDEX devices_fleet ON devices (fleet)',
+      `CREATE TABLE device_tags (
+         device text NOT NULL REFERENCES devices (uuid) ON DELETE CASCADE,
+         key text NOT NULL,
+         value text NOT NULL,
+         PRIMARY KEY (device, key)
+       )`,
+      'CREATE INDEX device_tags_value ON device_tags (key, value)',
+      `ALTER TABLE tokens
+         ADD COLUMN fleets text[],
+         ADD COLUMN devices text[],
+         ADD COLUMN created_by text,
+         ADD COLUMN expires_at_ms bigint`,
+      `CREATE TABLE saved_searches (
+         id text PRIMARY KEY,
+         name text NOT NULL UNIQUE,
+         query text NOT NULL,
+         since text,
+         until text,
+         created_by text NOT NULL,
+         created_at_ms bigint NOT NULL,
+         changed_at_ms bigint NOT NULL
+       )`,
+      `CREATE TABLE audit (
+         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+         at_ms bigint NOT NULL,
+         actor text NOT NULL,
+         action text NOT NULL,
+         subject text NOT NULL,
+         detail jsonb NOT NULL
+       )`,
+      'CREATE INDEX audit_subject ON audit (subject, id)',
+      // What was done cannot be made undone by this program either.
+      `CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$`,
+      `CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+         FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()`,
+    ],
+  },
 ];
 
 // Any number does, as long as every process uses the same.

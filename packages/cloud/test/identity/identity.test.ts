@@ -36,7 +36,7 @@ test('the admin token is made once, is kept only as a hash, and gives way to one
   const second = await open();
   expect(second.newAdminToken).toBeUndefined();
   expect(await second.isAdmin(made)).toBe(true);
-  expect((await records.token('admin'))?.hash).toBe(hashSecret(made));
+  expect((await records.tokens.get('admin'))?.hash).toBe(hashSecret(made));
 
   const third = await open({ adminToken: 'a token of my own' });
   expect(third.newAdminToken).toBeUndefined();
@@ -142,7 +142,7 @@ test('a status is saved, whatever is none is left alone, and an open stream coun
     }
     presence.status('p/4', Buffer.from('online'));
     const saved = () =>
-      records.presence().then((rows) => rows.map(({ uuid, online }) => `${uuid} ${online}`).sort());
+      records.presence.list().then((rows) => rows.map(({ uuid, online }) => `${uuid} ${online}`).sort());
     await until(async () => (await saved()).length === 2, { what: 'both to be saved' });
     expect(await saved()).toEqual(['p1 false', 'p2 true']);
     presence.status('p2', Buffer.from('offline'));
@@ -153,5 +153,5 @@ test('a status is saved, whatever is none is left alone, and an open stream coun
     expect(presence.isStreaming('s')).toBe(true);
   }
   // What was still to be written when it closed, is.
-  expect(await records.presence()).toMatchObject([{ online: false }, { online: false }]);
+  expect(await records.presence.list()).toMatchObject([{ online: false }, { online: false }]);
 });

@@ -1,4 +1,4 @@
-import { defaultLevel, type LogInput, levelRank, limits, truncateUtf8 } from '@millrace/wire';
+import { defaultLevel, type LogInput, levelRank } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
 import { levelOf, levelOfEscaped } from '../../classify/level.ts';
 import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
@@ -9,20 +9,9 @@ import type { ServiceFields } from '../services.ts';
 import { LineEncoder } from './encoder.ts';
 import { type EntryReader, nanosOf, textOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
+import { OpenLine } from './open-line.ts';
 import type { FilePoint } from './point.ts';
 import { isLater, Mark, StreamProgress, timeOf } from './progress.ts';
-
-/** A line that has begun and waits for its newline. */
-interface OpenLine {
-  second: number;
-  nano: number;
-  pieces: string[];
-  bytes: number;
-  /** Bytes of the pieces beyond what is kept of a line. */
-  cutBytes: number;
-  /** It was read before, or is older than what is wanted. */
-  isOld: boolean;
-}
 
 /** Where a stream stands behind a line that may be held. */
 interface LineMark {
@@ -292,16 +281,11 @@ export class FileCursor implements PositionSource {
   ): OpenLine {
     let open = this.open[stream.name];
     if (!open) {
-      const { second, nano } = entry;
-      const isOld = stream.past === 0 && this.isTooOld(stream, second, nano);
-      open = { second, nano, pieces: [], bytes: 0, cutBytes: 0, isOld };
+      open = new OpenLine(entry, stream.past === 0 && this.isTooOld(stream, entry.second, entry.nano));
       this.open[stream.name] = open;
       this.begin(stream, entry, file, at);
     }
-    if (open.bytes < limits.maxReceivedLineBytes) {
-      open.pieces.push(text);
-      open.bytes += text.length;
-    } else open.cutBytes += Buffer.byteLength(text);
+    open.add(text);
     return open;
   }
 
@@ -314,9 +298,7 @@ export class FileCursor implements PositionSource {
   ): void | Promise<void> {
     this.open[stream.name] = undefined;
     if (open.isOld || this.isPassed(stream, open.second, open.nano)) return this.pass(stream, file, at);
-    const joined = open.pieces.join('');
-    const text = open.cutBytes > 0 ? truncateUtf8(joined, limits.maxMessageBytes, open.cutBytes) : joined;
-    return this.end(stream, open, text, file, at, isLeft && this.options.isTerminal);
+    return this.end(stream, open, open.text, file, at, isLeft && this.options.isTerminal);
   }
 
   private end(
