@@ -55,6 +55,17 @@ export interface Context {
   after: StoredLine[];
 }
 
+/** A line as balena's API shows it. */
+export interface BalenaLog {
+  message: string;
+  /** When it arrived. */
+  createdAt: number;
+  timestamp: number;
+  isSystem: boolean;
+  isStdErr: boolean;
+  serviceId?: number;
+}
+
 /** Lines that read alike. */
 export interface Pattern {
   /** What they have in common, with `<*>` for what differs: `connection to <*> refused after <*> ms`. */

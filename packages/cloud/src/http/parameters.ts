@@ -14,6 +14,7 @@ import {
   maxContextLines,
   maxFacets,
   maxFacetValues,
+  maxPageLines,
   maxPatterns,
   maxSeries,
 } from '../store/index.ts';
@@ -182,6 +183,18 @@ export const patternsQuery = z.strictObject({
   limit: count(1, maxPatterns, 50).describe(
     `Most patterns, those of most lines first, up to ${maxPatterns}.`,
   ),
+});
+
+/** Query of `GET /device/v2/{uuid}/logs`. */
+export const balenaLogsQuery = z.strictObject({
+  stream: z.enum(['0', '1'], 'must be 0 or 1').default('0').describe('`1` to go on with what arrives.'),
+  count: once('a number')
+    .regex(/^(all|\d{1,5})$/, 'must be all, or a number from 0 to 10000')
+    .transform((text) => (text === 'all' ? text : Number(text)))
+    .refine((value) => value === 'all' || value <= maxPageLines, 'must be all, or a number from 0 to 10000')
+    .optional()
+    .describe('How many of the newest lines, up to 10000, or `all`. By default 1000; with `stream=1` none.'),
+  start: time.optional().describe('First time, inclusive: ms since 1970 or ISO 8601.'),
 });
 
 const lineOfContext = {

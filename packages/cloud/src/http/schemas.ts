@@ -1,4 +1,5 @@
 import {
+  type BalenaLog,
   type Context,
   type ErrorCode,
   errorCatalogue,
@@ -81,6 +82,15 @@ export const contextSchema = z.object({
   before: z.array(lineSchema).describe('Oldest first, up to the line.'),
   after: z.array(lineSchema).describe('Oldest first, from the line.'),
 }) satisfies z.ZodType<Context>;
+
+export const balenaLogSchema = z.object({
+  message: z.string(),
+  createdAt: z.number().describe('When it arrived, in ms since 1970.'),
+  timestamp: z.number(),
+  isSystem: z.boolean(),
+  isStdErr: z.boolean(),
+  serviceId: z.number().optional(),
+}) satisfies z.ZodType<BalenaLog>;
 
 export const patternsSchema = z.object({
   patterns: z

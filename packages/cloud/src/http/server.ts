@@ -13,6 +13,7 @@ import { listen } from '../listening.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
+import { balenaLogsRoute } from './balena-logs.ts';
 import { adminsOnly } from './bearer.ts';
 import { deviceRoutes } from './devices.ts';
 import { exportRoute } from './export/route.ts';
@@ -110,18 +111,23 @@ export class HttpServer implements AsyncDisposable {
     await app.register(this.#streams.route);
     await app.register(registerRoute, { identity });
     await app.register(healthRoute, { checks, log });
+    const live = {
+      hub: new TailHub({ ingest, log }),
+      signal: this.#stopping.signal,
+      heartbeatMs: tuning.tailHeartbeatMs,
+      maxWaitingBytes: tuning.tailMaxWaitingBytes,
+    };
+    await app.register(async (device) => {
+      device.addHook('onRequest', adminsOnly(identity));
+      await device.register(balenaLogsRoute, { ...options, ...live });
+    });
     await app.register(
       async (api) => {
         api.addHook('onRequest', adminsOnly(identity));
         await api.register(logRoutes, options);
         await api.register(exportRoute, options);
         await api.register(deviceRoutes, options);
-        await api.register(tailRoute, {
-          hub: new TailHub({ ingest, log }),
-          signal: this.#stopping.signal,
-          heartbeatMs: tuning.tailHeartbeatMs,
-          maxWaitingBytes: tuning.tailMaxWaitingBytes,
-        });
+        await api.register(tailRoute, live);
         api.get('/openapi.json', { schema: { hide: true } }, async () => this.#app.swagger());
       },
       { prefix: '/api/v1' },

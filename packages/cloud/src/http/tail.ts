@@ -1,8 +1,7 @@
-import type { ServerResponse } from 'node:http';
-import type { StoredLine } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { TailHub } from '../tail/hub.ts';
 import { callersScope } from './bearer.ts';
+import { type LiveFormat, LiveWriter } from './live-writer.ts';
 import { conditionsOf, tailQuery } from './parameters.ts';
 
 export interface TailRouteOptions {
@@ -51,8 +50,8 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       });
       request.raw.socket.setNoDelay(true);
       request.raw.socket.setKeepAlive(true, 30_000);
-      const events = new EventWriter(response, { heartbeatMs, maxWaitingBytes });
-      const watching = hub.watch(filter, (line) => events.log(line));
+      const events = new LiveWriter(response, { format: serverSentEvents, heartbeatMs, maxWaitingBytes });
+      const watching = hub.watch(filter, (line) => events.write(line));
       const stop = () => response.end();
       const done = () => {
         signal.removeEventListener('abort', stop);
@@ -68,42 +67,12 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
   );
 };
 
-/** Writes events to one watcher, and counts instead of queueing when it does not keep up. */
-class EventWriter implements Disposable {
-  readonly #response: ServerResponse;
-  readonly #maxWaitingBytes: number;
-  readonly #heartbeat: NodeJS.Timeout;
-  #skipped = 0;
-
-  constructor(response: ServerResponse, options: { heartbeatMs: number; maxWaitingBytes: number }) {
-    this.#response = response;
-    this.#maxWaitingBytes = options.maxWaitingBytes;
-    response.on('drain', () => this.#caughtUp());
-    this.#heartbeat = setInterval(() => {
-      if (response.writableLength === 0) response.write(': ping\n\n');
-    }, options.heartbeatMs);
-  }
-
-  log(line: StoredLine): void {
-    // Once behind, stay out until all has been read: or every other line would come with a gap of its own.
-    if (this.#skipped > 0 || this.#response.writableLength > this.#maxWaitingBytes) {
-      this.#skipped++;
-      return;
-    }
-    this.#heartbeat.refresh();
+const serverSentEvents: LiveFormat = {
+  line(line) {
     // An id is one line of text whatever a device put into it; JSON has no newlines of its own.
     const id = line.id.replace(/[\r\n\0]/g, '');
-    this.#response.write(`event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`);
-  }
-
-  #caughtUp(): void {
-    if (this.#skipped === 0) return;
-    const count = this.#skipped;
-    this.#skipped = 0;
-    this.#response.write(`event: skipped\ndata: ${JSON.stringify({ count })}\n\n`);
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#heartbeat);
-  }
-}
+    return `event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`;
+  },
+  skipped: (count) => `event: skipped\ndata: ${JSON.stringify({ count })}\n\n`,
+  heartbeat: ': ping\n\n',
+};

@@ -260,6 +260,11 @@ export class Ingest implements AsyncDisposable {
     };
   }
 
+  /** Resolves when all lines that were admitted by now can be found in the store. Rejects when they never will be. */
+  settled(): Promise<void> {
+    return this.#coalescer.settled();
+  }
+
   stats(): IngestStats {
     return {
       ...this.#counters,
