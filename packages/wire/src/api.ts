@@ -10,6 +10,13 @@ export interface StoredLine extends LogMessage {
   receivedAt: number;
 }
 
+/** A page of a search. */
+export interface LogPage {
+  logs: StoredLine[];
+  /** Leads to the next page; none when this was the last. */
+  cursor?: string;
+}
+
 /** Counts of one value, one for each bucket of a histogram. */
 export interface Series {
   /** `null` for lines that have none. */
@@ -53,6 +60,46 @@ export interface Context {
   /** Both in the order of a search, oldest first. */
   before: StoredLine[];
   after: StoredLine[];
+}
+
+/** What is known of a device. */
+export interface Device {
+  uuid: string;
+  name: string | null;
+  /** False for a device that is known by its lines alone. */
+  registered: boolean;
+  /** `null` when nothing was ever heard of it. */
+  online: boolean | null;
+  createdAt: number | null;
+  firstSeen: number | null;
+  lastSeen: number | null;
+  lines: number;
+  /** Of its messages, uncompressed. */
+  bytes: number;
+  clockSkewMs: number | null;
+  /** Lines between its oldest and its newest that are not here. */
+  missing: number;
+}
+
+/** Lines of a device that are missing. */
+export interface Gap {
+  journal: string;
+  /** Seqs, both included. */
+  from: number;
+  to: number;
+  lines: number;
+  since: number;
+}
+
+export interface Health {
+  status: 'ok' | 'failing';
+  checks: Record<string, 'ok' | 'failing'>;
+}
+
+export interface Registration {
+  uuid: string;
+  /** balena's name for it. */
+  api_key: string;
 }
 
 /** A line as balena's API shows it. */

@@ -1,0 +1,169 @@
+import type {
+  BalenaLog,
+  Context,
+  Device,
+  Facets,
+  Gap,
+  Health,
+  Histogram,
+  LogInput,
+  LogPage,
+  Patterns,
+  Registration,
+  StoredLine,
+} from '@millrace/wire';
+import { type ClientOptions, Connection, type RequestOptions } from './connection.ts';
+import {
+  type ContextQuery,
+  type DeviceLogsQuery,
+  type ExportQuery,
+  type FacetsQuery,
+  type HistogramQuery,
+  type LineFilter,
+  type PatternsQuery,
+  parameters,
+  type SearchQuery,
+} from './queries.ts';
+import { type ExportFile, exportFile, objectsOf, type TailEvent, tailEvents } from './streams.ts';
+
+interface Signalled {
+  signal?: AbortSignal;
+}
+
+/**
+ * The API of a cloud. Every method throws MillraceError: `SERVER_UNREACHABLE`, `TOKEN_UNUSABLE`, or what the server
+ * answered, a `ServerProblem`; and, once its signal is aborted, the reason of that.
+ *
+ *   const cloud = new MillraceClient({ url: 'https://logs.example.com', token });
+ *   for await (const line of cloud.lines({ query: 'level:error', since: '1h' })) console.log(line.message);
+ */
+export class MillraceClient {
+  readonly #connection: Connection;
+
+  constructor(options: ClientOptions) {
+    this.#connection = new Connection(options);
+  }
+
+  /** A page of lines. */
+  search(query: SearchQuery = {}, { signal }: Signalled = {}): Promise<LogPage> {
+    return this.#connection.json(`/api/v1/logs${parameters(query)}`, { signal });
+  }
+
+  /** All lines of a search, page by page. For many, {@link exportLines} is faster. */
+  async *lines(query: SearchQuery = {}, options: Signalled = {}): AsyncGenerator<StoredLine> {
+    let { cursor } = query;
+    do {
+      const page = await this.search({ limit: 1000, ...query, cursor }, options);
+      yield* page.logs;
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+  }
+
+  histogram(query: HistogramQuery = {}, { signal }: Signalled = {}): Promise<Histogram> {
+    return this.#connection.json(`/api/v1/logs/histogram${parameters(query)}`, { signal });
+  }
+
+  facets(query: FacetsQuery = {}, { signal }: Signalled = {}): Promise<Facets> {
+    return this.#connection.json(`/api/v1/logs/facets${parameters(query)}`, { signal });
+  }
+
+  context(query: ContextQuery, { signal }: Signalled = {}): Promise<Context> {
+    return this.#connection.json(`/api/v1/logs/context${parameters(query)}`, { signal });
+  }
+
+  patterns(query: PatternsQuery = {}, { signal }: Signalled = {}): Promise<Patterns> {
+    return this.#connection.json(`/api/v1/patterns${parameters(query)}`, { signal });
+  }
+
+  /**
+   * Opens a tail: once this resolves, every matching line that arrives at the server comes out of the iterable. It ends
+   * when the server ends it, and throws when the connection breaks.
+   */
+  async tail(filter: LineFilter = {}, { signal }: Signalled = {}): Promise<AsyncGenerator<TailEvent>> {
+    const response = await this.#connection.request(`/api/v1/logs/tail${parameters(filter)}`, { signal });
+    if (!response.headers.get('content-type')?.startsWith('text/event-stream')) throw this.#connection.stranger();
+    return tailEvents(this.#connection, response, signal);
+  }
+
+  /** All lines of a query as a file. */
+  async export(query: ExportQuery = {}, { signal }: Signalled = {}): Promise<ExportFile> {
+    const response = await this.#connection.request(`/api/v1/export${parameters(query)}`, { signal });
+    return exportFile(this.#connection, response, signal);
+  }
+
+  /** All lines of a query, however many. */
+  async *exportLines(
+    query: Omit<ExportQuery, 'format' | 'formulas'> = {},
+    options: Signalled = {},
+  ): AsyncGenerator<StoredLine> {
+    const { bytes } = await this.export({ ...query, format: 'ndjson' }, options);
+    yield* objectsOf<StoredLine>(this.#connection, bytes);
+  }
+
+  async devices({ signal }: Signalled = {}): Promise<Device[]> {
+    const { devices } = await this.#connection.json<{ devices: Device[] }>('/api/v1/devices', { signal });
+    return devices;
+  }
+
+  /** What is missing of a device's lines. */
+  async gaps(uuid: string, { signal }: Signalled = {}): Promise<Gap[]> {
+    const path = `/api/v1/devices/${encodeURIComponent(uuid)}/gaps`;
+    return (await this.#connection.json<{ gaps: Gap[] }>(path, { signal })).gaps;
+  }
+
+  /** A device's newest lines as balena's API shows them, oldest first. */
+  deviceLogs(uuid: string, query: DeviceLogsQuery = {}, { signal }: Signalled = {}): Promise<BalenaLog[]> {
+    return this.#connection.json(`/device/v2/${encodeURIComponent(uuid)}/logs${parameters(query)}`, { signal });
+  }
+
+  /** The same, and then what arrives. */
+  async followDeviceLogs(
+    uuid: string,
+    query: DeviceLogsQuery = {},
+    { signal }: Signalled = {},
+  ): Promise<AsyncGenerator<BalenaLog>> {
+    const path = `/device/v2/${encodeURIComponent(uuid)}/logs${parameters({ ...query, stream: 1 })}`;
+    const response = await this.#connection.request(path, { signal });
+    return objectsOf<BalenaLog>(this.#connection, this.#connection.bytes(response, signal));
+  }
+
+  /** Registers a device; without a key it is given one. */
+  register(
+    device: { uuid: string; apiKey?: string; name?: string },
+    { joinKey, signal }: Signalled & { joinKey: string },
+  ): Promise<Registration> {
+    const { uuid, apiKey, name } = device;
+    const body = { uuid, api_key: apiKey, name };
+    return this.#connection.json('/device/register', { method: 'POST', body, token: joinKey, signal });
+  }
+
+  /** Sends lines as a device. Resolves once they are stored. */
+  async send(
+    uuid: string,
+    lines: readonly LogInput[],
+    { deviceKey, signal }: Signalled & { deviceKey: string },
+  ): Promise<void> {
+    await this.#connection.request(`/device/v2/${encodeURIComponent(uuid)}/log-stream`, {
+      method: 'POST',
+      body: lines.map((line) => `${JSON.stringify(line)}\n`).join(''),
+      contentType: 'application/x-ndjson',
+      token: deviceKey,
+      signal,
+    });
+  }
+
+  /** Whether everything works; also when not. */
+  health({ signal }: Signalled = {}): Promise<Health> {
+    return this.#connection.json('/healthz', { signal, accept: [503] });
+  }
+
+  /** The OpenAPI document. */
+  openApi({ signal }: Signalled = {}): Promise<Record<string, unknown>> {
+    return this.#connection.json('/api/v1/openapi.json', { signal });
+  }
+
+  /** Any other address of the API, whose answer is JSON. */
+  request<T>(path: string, options: RequestOptions = {}): Promise<T> {
+    return this.#connection.json(path, options);
+  }
+}

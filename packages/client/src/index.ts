@@ -1,0 +1,15 @@
+export { MillraceClient } from './client.ts';
+export { type Access, type ClientOptions, ServerProblem } from './connection.ts';
+export type {
+  ContextQuery,
+  DeviceLogsQuery,
+  ExportQuery,
+  FacetsQuery,
+  HistogramQuery,
+  LineFilter,
+  Moment,
+  PatternsQuery,
+  SearchQuery,
+  TimeRange,
+} from './queries.ts';
+export type { ExportFile, TailEvent } from './streams.ts';
