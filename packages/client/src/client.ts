@@ -1,4 +1,5 @@
 import type {
+  AuditEntry,
   BalenaLog,
   Context,
   Device,
@@ -15,7 +16,9 @@ import type {
 import { type ClientOptions, Connection, type RequestOptions } from './connection.ts';
 import {
   type ContextQuery,
+  type DeviceChanges,
   type DeviceLogsQuery,
+  type DevicesQuery,
   type ExportQuery,
   type FacetsQuery,
   type HistogramQuery,
@@ -24,6 +27,7 @@ import {
   parameters,
   type SearchQuery,
 } from './queries.ts';
+import { type AuditQuery, auditEntries, Fleets, pagesOf, SavedSearches, Tokens } from './records.ts';
 import { type ExportFile, exportFile, objectsOf, type TailEvent, tailEvents } from './streams.ts';
 
 interface Signalled {
@@ -38,10 +42,16 @@ interface Signalled {
  *   for await (const line of cloud.lines({ query: 'level:error', since: '1h' })) console.log(line.message);
  */
 export class MillraceClient {
+  readonly fleets: Fleets;
+  readonly tokens: Tokens;
+  readonly searches: SavedSearches;
   readonly #connection: Connection;
 
   constructor(options: ClientOptions) {
     this.#connection = new Connection(options);
+    this.fleets = new Fleets(this.#connection);
+    this.tokens = new Tokens(this.#connection);
+    this.searches = new SavedSearches(this.#connection);
   }
 
   /** A page of lines. */
@@ -81,7 +91,8 @@ export class MillraceClient {
    */
   async tail(filter: LineFilter = {}, { signal }: Signalled = {}): Promise<AsyncGenerator<TailEvent>> {
     const response = await this.#connection.request(`/api/v1/logs/tail${parameters(filter)}`, { signal });
-    if (!response.headers.get('content-type')?.startsWith('text/event-stream')) throw this.#connection.stranger();
+    if (!response.headers.get('content-type')?.startsWith('text/event-stream'))
+      throw this.#connection.stranger();
     return tailEvents(this.#connection, response, signal);
   }
 
@@ -100,20 +111,45 @@ export class MillraceClient {
     yield* objectsOf<StoredLine>(this.#connection, bytes);
   }
 
-  async devices({ signal }: Signalled = {}): Promise<Device[]> {
-    const { devices } = await this.#connection.json<{ devices: Device[] }>('/api/v1/devices', { signal });
-    return devices;
+  /** Every device that has registered or sent, by uuid. */
+  devices(query: DevicesQuery = {}, { signal }: Signalled = {}): AsyncGenerator<Device> {
+    return pagesOf(this.#connection, '/api/v1/devices', { name: 'devices', query, signal });
+  }
+
+  device(uuid: string, { signal }: Signalled = {}): Promise<Device> {
+    return this.#connection.json(deviceAt(uuid), { signal });
+  }
+
+  /** Names a device, puts it into a fleet, tags it; what is left out stays. */
+  changeDevice(uuid: string, body: DeviceChanges, { signal }: Signalled = {}): Promise<Device> {
+    return this.#connection.json(deviceAt(uuid), { method: 'PATCH', body, signal });
+  }
+
+  /** Gives a device another key, and ends what it has open. */
+  newDeviceKey(uuid: string, { signal }: Signalled = {}): Promise<Registration> {
+    return this.#connection.json(`${deviceAt(uuid)}/key`, { method: 'POST', signal });
+  }
+
+  /** Forgets a device and its key; its lines stay until they expire. */
+  async removeDevice(uuid: string, { signal }: Signalled = {}): Promise<void> {
+    await this.#connection.request(deviceAt(uuid), { method: 'DELETE', signal });
   }
 
   /** What is missing of a device's lines. */
   async gaps(uuid: string, { signal }: Signalled = {}): Promise<Gap[]> {
-    const path = `/api/v1/devices/${encodeURIComponent(uuid)}/gaps`;
-    return (await this.#connection.json<{ gaps: Gap[] }>(path, { signal })).gaps;
+    return (await this.#connection.json<{ gaps: Gap[] }>(`${deviceAt(uuid)}/gaps`, { signal })).gaps;
+  }
+
+  /** Who did what, the newest first. */
+  audit(query: AuditQuery = {}, options: Signalled = {}): AsyncGenerator<AuditEntry> {
+    return auditEntries(this.#connection, query, options);
   }
 
   /** A device's newest lines as balena's API shows them, oldest first. */
   deviceLogs(uuid: string, query: DeviceLogsQuery = {}, { signal }: Signalled = {}): Promise<BalenaLog[]> {
-    return this.#connection.json(`/device/v2/${encodeURIComponent(uuid)}/logs${parameters(query)}`, { signal });
+    return this.#connection.json(`/device/v2/${encodeURIComponent(uuid)}/logs${parameters(query)}`, {
+      signal,
+    });
   }
 
   /** The same, and then what arrives. */
@@ -157,6 +193,11 @@ export class MillraceClient {
     return this.#connection.json('/healthz', { signal, accept: [503] });
   }
 
+  /** Figures for Prometheus, as text. */
+  async metrics({ signal }: Signalled = {}): Promise<string> {
+    return (await this.#connection.request('/metrics', { signal })).text();
+  }
+
   /** The OpenAPI document. */
   openApi({ signal }: Signalled = {}): Promise<Record<string, unknown>> {
     return this.#connection.json('/api/v1/openapi.json', { signal });
@@ -166,4 +207,8 @@ export class MillraceClient {
   request<T>(path: string, options: RequestOptions = {}): Promise<T> {
     return this.#connection.json(path, options);
   }
+}
+
+function deviceAt(uuid: string): string {
+  return `/api/v1/devices/${encodeURIComponent(uuid)}`;
 }

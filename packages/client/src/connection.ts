@@ -110,7 +110,10 @@ export class Connection {
     return this.#access.url || 'this server';
   }
 
-  async #send(path: string, { method = 'GET', body, contentType, token, signal }: RequestOptions): Promise<Response> {
+  async #send(
+    path: string,
+    { method = 'GET', body, contentType, token, signal }: RequestOptions,
+  ): Promise<Response> {
     try {
       return await this.#fetch(`${this.#access.url}${path}`, {
         method,
@@ -148,7 +151,11 @@ export class Connection {
     }
     const code = Object.keys(errorCatalogue).find((known) => known === problem.code) as ErrorCode | undefined;
     if (!code) return this.stranger();
-    return new ServerProblem(code, String(problem.detail ?? `the server answers ${response.status}`), problem);
+    return new ServerProblem(
+      code,
+      String(problem.detail ?? `the server answers ${response.status}`),
+      problem,
+    );
   }
 }
 

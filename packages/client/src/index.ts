@@ -2,7 +2,9 @@ export { MillraceClient } from './client.ts';
 export { type Access, type ClientOptions, ServerProblem } from './connection.ts';
 export type {
   ContextQuery,
+  DeviceChanges,
   DeviceLogsQuery,
+  DevicesQuery,
   ExportQuery,
   FacetsQuery,
   HistogramQuery,
@@ -12,4 +14,5 @@ export type {
   SearchQuery,
   TimeRange,
 } from './queries.ts';
+export type { AuditQuery, Fleets, NewToken, SavedSearches, SearchToSave, Tokens } from './records.ts';
 export type { ExportFile, TailEvent } from './streams.ts';

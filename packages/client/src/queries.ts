@@ -71,7 +71,21 @@ export interface DeviceLogsQuery {
   start?: Moment;
 }
 
-type Value = string | number | Date | readonly string[] | undefined;
+export interface DevicesQuery {
+  fleet?: string;
+  /** `key=value`; all must be there. */
+  tag?: string | readonly string[];
+  online?: boolean;
+}
+
+export interface DeviceChanges {
+  name?: string | null;
+  fleet?: string | null;
+  /** All its tags: those left out are removed. */
+  tags?: Record<string, string>;
+}
+
+type Value = string | number | boolean | Date | readonly string[] | undefined;
 
 /** The parameters of an address, with its question mark; empty when there are none. */
 export function parameters(query: { [name: string]: Value } | object): string {

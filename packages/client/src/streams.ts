@@ -26,11 +26,16 @@ export async function* tailEvents(
 ): AsyncGenerator<TailEvent> {
   for await (const { type, data } of readEvents(connection.bytes(response, signal))) {
     if (type === 'log' || type === 'message') yield { line: parsed<StoredLine>(connection, data) };
-    else if (type === 'skipped') yield { skipped: Number(parsed<{ count?: unknown }>(connection, data).count) };
+    else if (type === 'skipped')
+      yield { skipped: Number(parsed<{ count?: unknown }>(connection, data).count) };
   }
 }
 
-export function exportFile(connection: Connection, response: Response, signal: AbortSignal | undefined): ExportFile {
+export function exportFile(
+  connection: Connection,
+  response: Response,
+  signal: AbortSignal | undefined,
+): ExportFile {
   const { headers } = response;
   return {
     lines: Number(headers.get('millrace-lines') ?? Number.NaN),
@@ -41,7 +46,10 @@ export function exportFile(connection: Connection, response: Response, signal: A
 }
 
 /** The objects of NDJSON. Empty lines are heartbeats. */
-export async function* objectsOf<T>(connection: Connection, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<T> {
+export async function* objectsOf<T>(
+  connection: Connection,
+  bytes: AsyncIterable<Uint8Array>,
+): AsyncGenerator<T> {
   const decoder = new TextDecoder();
   let rest = '';
   for await (const chunk of bytes) {

@@ -66,6 +66,9 @@ export interface Context {
 export interface Device {
   uuid: string;
   name: string | null;
+  /** `null` for none. */
+  fleet: string | null;
+  tags: Record<string, string>;
   /** False for a device that is known by its lines alone. */
   registered: boolean;
   /** `null` when nothing was ever heard of it. */
@@ -94,12 +97,6 @@ export interface Gap {
 export interface Health {
   status: 'ok' | 'failing';
   checks: Record<string, 'ok' | 'failing'>;
-}
-
-export interface Registration {
-  uuid: string;
-  /** balena's name for it. */
-  api_key: string;
 }
 
 /** A line as balena's API shows it. */

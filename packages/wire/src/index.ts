@@ -1,4 +1,5 @@
 export * from './api.ts';
+export * from './api-records.ts';
 export * from './batch.ts';
 export * from './config.ts';
 export * from './errors.ts';

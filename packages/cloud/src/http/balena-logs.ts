@@ -6,12 +6,13 @@ import { type BalenaLog, errorText, MillraceError, type StoredLine } from '@mill
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import * as z from 'zod';
+import type { Identity } from '../identity/identity.ts';
 import type { Ingest } from '../ingest/index.ts';
-import type { Scope } from '../query/index.ts';
+import { mayRead, type Scope } from '../query/index.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
 import type { TailHub } from '../tail/hub.ts';
-import { callersScope } from './bearer.ts';
+import { bearerToken, callersScope, checkMayRead, forReaders } from './bearer.ts';
 import { type LiveFormat, LiveWriter } from './live-writer.ts';
 import { balenaLogsQuery } from './parameters.ts';
 import { balenaLogSchema, problemSchema } from './schemas.ts';
@@ -21,10 +22,13 @@ export interface BalenaLogsOptions {
   store: LogStore;
   ingest: Ingest;
   records: Records;
+  identity: Identity;
   hub: TailHub;
   log: Logger;
   /** Ends what is followed when the server stops. */
   signal: AbortSignal;
+  /** How often a stream asks whether its token still opens the device. */
+  recheckMs?: number;
   heartbeatMs?: number;
   maxWaitingBytes?: number;
 }
@@ -40,11 +44,12 @@ const maxSettlingMs = 5000;
  * heartbeat. There is no limit to `count=all`.
  */
 export const balenaLogsRoute: FastifyPluginAsyncZod<BalenaLogsOptions> = async (app, options) => {
-  const { store, records, log } = options;
+  const { store, records, identity, log } = options;
   app.get(
     '/device/v2/:uuid/logs',
     {
       exposeHeadRoute: false,
+      config: forReaders,
       schema: {
         summary: "Read a device's lines as balena's API shows them",
         description:
@@ -67,12 +72,17 @@ export const balenaLogsRoute: FastifyPluginAsyncZod<BalenaLogsOptions> = async (
     (request, reply) =>
       whileConnected(reply, async (signal) => {
         const { stream, start, count = stream === '1' ? 0 : 1000 } = request.query;
+        checkMayRead(request, request.params.uuid);
         const scope = callersScope(request);
         const past: Past = { store, scope, device: request.params.uuid, since: start, count, signal };
         if (!(await isKnown(past, records)))
           throw new MillraceError('NOT_FOUND', 'no device has such a uuid');
         if (stream === '1') {
-          await follow(past, reply.raw, options);
+          const isAllowed = async () => {
+            const caller = await identity.caller(bearerToken(request.raw));
+            return caller !== undefined && mayRead(caller.scope, past.device);
+          };
+          await follow(past, reply.raw, { ...options, isAllowed });
           reply.hijack();
           return [];
         }
@@ -107,14 +117,16 @@ interface Past {
 
 async function isKnown({ store, scope, device, signal }: Past, records: Records): Promise<boolean> {
   if (await records.devices.get(device)) return true;
-  const { logs } = await store.reader(scope, signal).search({ device, limit: 1, order: 'desc' });
+  const { logs } = await store.reader(scope, undefined, signal).search({ device, limit: 1, order: 'desc' });
   return logs.length > 0;
 }
 
 /** The newest lines, oldest first. */
 async function newest({ store, scope, device, since, signal }: Past, count: number): Promise<StoredLine[]> {
   if (count === 0) return [];
-  const { logs } = await store.reader(scope, signal).search({ device, since, limit: count, order: 'desc' });
+  const { logs } = await store
+    .reader(scope, undefined, signal)
+    .search({ device, since, limit: count, order: 'desc' });
   return logs.reverse();
 }
 
@@ -122,7 +134,7 @@ async function* pastPages(past: Past): AsyncGenerator<StoredLine[]> {
   if (past.count !== 'all') yield await newest(past, past.count);
   else {
     const { store, scope, device, since, signal } = past;
-    const { pages } = await store.reader(scope, signal).export({ device, since, order: 'asc' });
+    const { pages } = await store.reader(scope, undefined, signal).export({ device, since, order: 'asc' });
     yield* pages;
   }
 }
@@ -131,8 +143,13 @@ async function* pastPages(past: Past): AsyncGenerator<StoredLine[]> {
  * Lines are held from the first moment on, then the past is shown, then what was held and is not part of it: so none is
  * missed or shown twice where the two meet. Returns once the past is shown.
  */
-async function follow(past: Past, response: ServerResponse, options: BalenaLogsOptions): Promise<void> {
-  const { hub, ingest, signal, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
+async function follow(
+  past: Past,
+  response: ServerResponse,
+  options: BalenaLogsOptions & { isAllowed: () => Promise<boolean> },
+): Promise<void> {
+  const { hub, ingest, isAllowed, log, signal, recheckMs = 10_000, ...writing } = options;
+  const { heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = writing;
   const held = new Map<string, StoredLine>();
   let heldBack = 0;
   let show = (line: StoredLine): void => {
@@ -163,12 +180,25 @@ async function follow(past: Past, response: ServerResponse, options: BalenaLogsO
     response.destroy();
     return;
   }
-  const writer = new LiveWriter(response, { format: balenaStream, heartbeatMs, maxWaitingBytes });
+  const writer = new LiveWriter(response, {
+    format: balenaStream,
+    heartbeatMs,
+    maxWaitingBytes,
+    onSkipped: () => hub.skippedLines++,
+  });
   for (const line of held.values()) writer.write(line);
   if (heldBack > 0) response.write(balenaStream.skipped(heldBack));
   show = (line) => writer.write(line);
   const stop = () => response.end();
+  const recheck = async () => {
+    if (!(await isAllowed())) stop();
+  };
+  const rechecking = setInterval(() => {
+    // The records may be away for a moment; what was allowed is, until they say otherwise.
+    recheck().catch((error) => log.warn({ error: errorText(error) }, 'a stream could not be checked'));
+  }, recheckMs);
   const done = () => {
+    clearInterval(rechecking);
     signal.removeEventListener('abort', stop);
     watching[Symbol.dispose]();
     writer[Symbol.dispose]();

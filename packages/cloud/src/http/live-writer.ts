@@ -15,6 +15,8 @@ export interface LiveWriterOptions {
   heartbeatMs: number;
   /** What may wait for the reader before lines are passed over. */
   maxWaitingBytes: number;
+  /** Called for each line that is passed over. */
+  onSkipped: () => void;
 }
 
 /** Writes lines to one watcher as they come, and counts instead of queueing when it does not keep up. */
@@ -23,12 +25,15 @@ export class LiveWriter implements Disposable {
   readonly #format: LiveFormat;
   readonly #maxWaitingBytes: number;
   readonly #heartbeat: NodeJS.Timeout;
+  readonly #onSkipped: () => void;
   #skipped = 0;
 
-  constructor(response: ServerResponse, { format, heartbeatMs, maxWaitingBytes }: LiveWriterOptions) {
+  constructor(response: ServerResponse, options: LiveWriterOptions) {
+    const { format, heartbeatMs, maxWaitingBytes, onSkipped } = options;
     this.#response = response;
     this.#format = format;
     this.#maxWaitingBytes = maxWaitingBytes;
+    this.#onSkipped = onSkipped;
     response.on('drain', () => this.#caughtUp());
     this.#heartbeat = setInterval(() => {
       if (response.writableLength === 0) response.write(format.heartbeat);
@@ -39,6 +44,7 @@ export class LiveWriter implements Disposable {
     // Once behind, stay out until all has been read: or every other line would come with a gap of its own.
     if (this.#skipped > 0 || this.#response.writableLength > this.#maxWaitingBytes) {
       this.#skipped++;
+      this.#onSkipped();
       return;
     }
     this.#heartbeat.refresh();

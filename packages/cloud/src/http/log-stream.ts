@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { errorText, MillraceError } from '@millrace/wire';
+import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import * as z from 'zod';
 import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -10,12 +11,15 @@ import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
 import { bytesOf, inflate } from './inflate.ts';
 import { linger, refuseBody, toMillraceError } from './problems.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface LogStreamsOptions {
   identity: Identity;
   ingest: Ingest;
   presence: Presence;
   log: Logger;
+  /** Called with the code of each refusal. */
+  onRefused?: (code: ErrorCode) => void;
   heartbeatMs?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
@@ -57,6 +61,21 @@ export class LogStreams implements AsyncDisposable {
           description:
             'NDJSON, usually compressed with gzip or zstd, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
           tags: ['device'],
+          response: {
+            200: {
+              description: 'With acknowledgements: one JSON object per line.',
+              content: {
+                'application/x-ndjson': {
+                  schema: z.union([
+                    z.object({ ack: z.object({ journal: z.string(), through: z.number() }) }),
+                    z.object({ error: problemSchema }),
+                  ]),
+                },
+              },
+            },
+            201: { description: 'All is stored.' },
+            '4xx': problemSchema,
+          },
         },
       },
       async (request, reply) => {
@@ -73,7 +92,9 @@ export class LogStreams implements AsyncDisposable {
     try {
       await this.#check(request, uuid);
     } catch (error) {
-      refuseBody(request, response, toMillraceError(error, this.#log));
+      const problem = toMillraceError(error, this.#log);
+      this.#options.onRefused?.(problem.code);
+      refuseBody(request, response, problem);
       return;
     }
     request.socket.setKeepAlive(true, 30_000);
@@ -119,6 +140,11 @@ export class LogStreams implements AsyncDisposable {
     const streams = this.#open.get(stream.uuid);
     streams?.delete(stream);
     if (streams?.size === 0) this.#open.delete(stream.uuid);
+  }
+
+  /** Ends the streams of a device, whose key is none any more. */
+  end(uuid: string): void {
+    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
   }
 
   /** Reads no further, and returns when what was read is committed and acknowledged. */
@@ -197,7 +223,7 @@ class OpenStream {
   async #receive(
     onAck: (ack: { journal: string; through: number }) => void,
   ): Promise<MillraceError | undefined> {
-    const { request, response, ingest, log } = this.#options;
+    const { request, response, ingest, log, onRefused } = this.#options;
     const inbound = ingest.openStream(this.uuid, { via: 'http', onAck });
     let failure: MillraceError | undefined;
     try {
@@ -208,6 +234,7 @@ class OpenStream {
     } catch (error) {
       // A peer that went away is no failure: devices do, and what was whole is kept.
       if (!request.destroyed || error instanceof MillraceError) failure = toMillraceError(error, log);
+      if (failure) onRefused?.(failure.code);
       if (failure && !response.destroyed) {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }

@@ -1,6 +1,8 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
-import type { LogStore } from '../store/index.ts';
-import { callersScope } from './bearer.ts';
+import type { Records } from '../records/records.ts';
+import type { LogReader, LogStore } from '../store/index.ts';
+import { callersScope, forReaders } from './bearer.ts';
 import {
   conditionsOf,
   contextQuery,
@@ -20,10 +22,18 @@ import {
 import { whileConnected } from './while-connected.ts';
 
 /** `GET /logs`: stored lines, a page at a time; counts of them, the lines around one, and how they read. */
-export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app, { store }) => {
+export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore; records: Records }> = async (
+  app,
+  { store, records },
+) => {
+  /** Reads on behalf of the caller, for as long as there is one. */
+  const read = <T>(request: FastifyRequest, reply: FastifyReply, run: (reader: LogReader) => Promise<T>) =>
+    whileConnected(reply, (signal) => run(store.reader(callersScope(request), records.devices, signal)));
+
   app.get(
     '/logs',
     {
+      config: forReaders,
       schema: {
         summary: 'Search stored lines',
         tags: ['logs'],
@@ -31,15 +41,16 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: pageSchema, '4xx': problemSchema },
       },
     },
-    (request, reply) => {
+    async (request, reply) => {
       const query = conditionsOf(request.query);
-      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).search(query));
+      return read(request, reply, (reader) => reader.search(query));
     },
   );
 
   app.get(
     '/logs/histogram',
     {
+      config: forReaders,
       schema: {
         summary: 'Count lines by time',
         description: 'In buckets of equal length, and within them by level or the value of any field.',
@@ -48,16 +59,17 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: histogramSchema, '4xx': problemSchema },
       },
     },
-    (request, reply) => {
+    async (request, reply) => {
       const { by, step, ...rest } = conditionsOf(request.query);
       const query = { ...rest, stepMs: step, ...(by !== 'none' && { by }) };
-      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).histogram(query));
+      return read(request, reply, (reader) => reader.histogram(query));
     },
   );
 
   app.get(
     '/logs/facets',
     {
+      config: forReaders,
       schema: {
         summary: 'Count lines by the values of fields',
         tags: ['logs'],
@@ -65,15 +77,16 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: facetsSchema, '4xx': problemSchema },
       },
     },
-    (request, reply) => {
+    async (request, reply) => {
       const query = conditionsOf(request.query);
-      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).facets(query));
+      return read(request, reply, (reader) => reader.facets(query));
     },
   );
 
   app.get(
     '/logs/context',
     {
+      config: forReaders,
       schema: {
         summary: 'Show the lines around a line',
         tags: ['logs'],
@@ -81,16 +94,17 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: contextSchema, '4xx': problemSchema },
       },
     },
-    (request, reply) => {
+    async (request, reply) => {
       const { id, ...rest } = request.query;
       const query = { ...rest, ...id };
-      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).context(query));
+      return read(request, reply, (reader) => reader.context(query));
     },
   );
 
   app.get(
     '/patterns',
     {
+      config: forReaders,
       schema: {
         summary: 'Cluster lines by how they read',
         description:
@@ -100,9 +114,9 @@ export const logRoutes: FastifyPluginAsyncZod<{ store: LogStore }> = async (app,
         response: { 200: patternsSchema, '4xx': problemSchema },
       },
     },
-    (request, reply) => {
+    async (request, reply) => {
       const query = conditionsOf(request.query);
-      return whileConnected(reply, (signal) => store.reader(callersScope(request), signal).patterns(query));
+      return read(request, reply, (reader) => reader.patterns(query));
     },
   );
 };

@@ -1,10 +1,13 @@
 import {
   type BalenaLog,
   type Context,
+  type Device,
   type ErrorCode,
   errorCatalogue,
   type Facets,
+  type Gap,
   type Histogram,
+  type LogPage,
   levels,
   type Patterns,
   type StoredLine,
@@ -33,7 +36,7 @@ export const lineSchema = z.object({
 export const pageSchema = z.object({
   logs: z.array(lineSchema),
   cursor: z.string().optional().describe('Present when there are more: pass it on to get them.'),
-});
+}) satisfies z.ZodType<LogPage>;
 
 export const problemSchema = z
   .object({
@@ -116,6 +119,8 @@ export const patternsSchema = z.object({
 export const deviceSchema = z.object({
   uuid: z.string(),
   name: z.string().nullable(),
+  fleet: z.string().nullable().describe('Null for none.'),
+  tags: z.record(z.string(), z.string()),
   registered: z.boolean().describe('False for a device that is known by its lines alone.'),
   online: z.boolean().nullable().describe('Null when nothing was ever heard of it.'),
   createdAt: z.number().nullable().describe('When it registered, in ms since 1970.'),
@@ -134,7 +139,7 @@ export const deviceSchema = z.object({
     .describe(
       'Lines between its oldest and its newest that are not here: on their way, or shed by the device.',
     ),
-});
+}) satisfies z.ZodType<Device>;
 
 export const gapSchema = z.object({
   journal: z.string(),
@@ -146,6 +151,6 @@ export const gapSchema = z.object({
     .describe(
       'When the line right behind them came, in ms since 1970: since then, at the latest, they are known to be missing.',
     ),
-});
+}) satisfies z.ZodType<Gap>;
 
 export type DeviceView = z.infer<typeof deviceSchema>;

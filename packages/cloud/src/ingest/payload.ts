@@ -4,11 +4,14 @@ import { type Admission, type Admitted, type HandedOver, sliceBytes } from './ad
 import type { Coalescer } from './coalescer.ts';
 import { type Flight, later } from './flight.ts';
 import type { Gate } from './gate.ts';
+import type { Received } from './inbound-stream.ts';
 
 export interface PayloadContext {
   device: string;
   admission: Admission;
   coalescer: Coalescer;
+  /** Counts what comes. */
+  received: Received;
   /** Most bytes that a compressed payload may grow to. */
   maxInflatedBytes: number;
   /** Counts a payload, or the rest of one, that was turned away. */
@@ -76,8 +79,10 @@ async function admitPlain(payload: Buffer, context: PayloadContext, collected: C
     return;
   }
   const values = valuesOf(value);
+  context.received.bytes += payload.length;
   for (let from = 0; from < values.length; from += sliceValues) {
     await context.coalescer.room();
+    context.received.lines += Math.min(sliceValues, values.length - from);
     collected.add(
       await context.admission.admitValues(context.device, values.slice(from, from + sliceValues)),
     );
@@ -126,18 +131,23 @@ async function admitCompressed(
 async function admitChunks(chunks: Buffer[], context: PayloadContext, collected: Collected): Promise<void> {
   const decoder = new BatchDecoder();
   for (const chunk of chunks) await admitStream(chunk, decoder, context, collected);
-  for (const part of decoder.end()) collected.add(await context.admission.admit(context.device, part));
+  for (const part of decoder.end()) {
+    context.received.lines += part.count;
+    collected.add(await context.admission.admit(context.device, part));
+  }
 }
 
 async function admitStream(
   bytes: Buffer,
   decoder: BatchDecoder,
-  { device, admission, coalescer }: PayloadContext,
+  { device, admission, coalescer, received }: PayloadContext,
   collected: Collected,
 ): Promise<void> {
+  received.bytes += bytes.length;
   for (let from = 0; from < bytes.length; from += sliceBytes) {
     await coalescer.room();
     for (const part of decoder.push(bytes.subarray(from, from + sliceBytes))) {
+      received.lines += part.count;
       collected.add(await admission.admit(device, part));
     }
   }

@@ -1,8 +1,10 @@
 import { and, asc, eq, gt, inArray, isNull, type SQL, sql } from 'drizzle-orm';
+import type { DeviceGroup, DeviceGroups } from '../query/index.ts';
 import type { Database } from './database.ts';
 import { devices, deviceTags } from './schema.ts';
 
 export type Tags = Record<string, string>;
+export type Tag = readonly [key: string, value: string];
 
 export interface DeviceRecord {
   uuid: string;
@@ -21,21 +23,18 @@ export interface DeviceFilter {
   /** Only these. */
   uuids?: readonly string[];
   fleet?: string;
-  /** Tags that it must all have. */
-  tags?: Tags;
+  /** Tags that it must all have, as key and value. */
+  tags?: readonly Tag[];
   /** Behind this uuid, in the order of bytes. */
   after?: string;
   limit?: number;
 }
 
-/** Which devices a value of theirs chooses: those of a fleet, or those with a tag. */
-export type DeviceGroup = { kind: 'fleet' } | { kind: 'tag'; key: string };
-
 /** In the order of bytes, as the log store has it, whatever the language of the database. */
 const byUuid = sql`${devices.uuid} COLLATE "C"`;
 
 /** Devices, the fleet each is in, and their tags. */
-export class DeviceRecords {
+export class DeviceRecords implements DeviceGroups {
   readonly #database: Database;
 
   constructor(database: Database) {
@@ -49,12 +48,12 @@ export class DeviceRecords {
 
   /** Those that a filter lets through, by uuid. */
   async list(filter: DeviceFilter = {}): Promise<TaggedDevice[]> {
-    const { uuids, fleet, tags = {}, after, limit } = filter;
+    const { uuids, fleet, tags = [], after, limit } = filter;
     const where: SQL[] = [];
     if (uuids !== undefined) where.push(inUuids(devices.uuid, uuids));
     if (fleet !== undefined) where.push(eq(devices.fleet, fleet));
     if (after !== undefined) where.push(gt(byUuid, after));
-    for (const [key, value] of Object.entries(tags)) {
+    for (const [key, value] of tags) {
       const tagged = this.#database
         .select({ device: deviceTags.device })
         .from(deviceTags)

@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, type SQL, sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
 import { devices, fleets, tokens } from './schema.ts';
 
@@ -10,6 +10,12 @@ export interface FleetRecord {
 
 export interface FleetWithSize extends FleetRecord {
   devices: number;
+}
+
+export interface FleetPage {
+  after?: string;
+  limit: number;
+  names?: readonly string[];
 }
 
 const byName = sql`${fleets.name} COLLATE "C"`;
@@ -26,10 +32,13 @@ export class FleetRecords {
     return row;
   }
 
-  /** By name, behind `after`. */
-  async list({ after, limit }: { after?: string; limit: number }): Promise<FleetWithSize[]> {
+  /** By name, behind `after`; of `names` alone when they are given. */
+  async list({ after, limit, names }: FleetPage): Promise<FleetWithSize[]> {
+    const where: SQL[] = [];
+    if (after !== undefined) where.push(gt(byName, after));
+    if (names !== undefined) where.push(sql`${fleets.name} = ANY(${sql.param([...names])}::text[])`);
     return this.#select()
-      .where(and(after === undefined ? undefined : gt(byName, after)))
+      .where(and(...where))
       .groupBy(fleets.name)
       .orderBy(asc(byName))
       .limit(limit);

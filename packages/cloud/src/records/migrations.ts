@@ -93,9 +93,10 @@ const lockKey = 7_276_417;
  * Brings the tables up to this program's version, in one transaction. Safe when several processes start at
  * once: the second waits for the first.
  *
+ * @param upTo the last version to go to; for tests of those that come after it
  * @throws MillraceError `DATA_DIR_UNUSABLE` when a newer program has been here
  */
-export async function migrate(database: Database): Promise<void> {
+export async function migrate(database: Database, upTo = Number.POSITIVE_INFINITY): Promise<void> {
   await database.transaction(async (tx) => {
     await tx.execute(sql`SELECT pg_advisory_xact_lock(${lockKey})`);
     await tx.execute(
@@ -113,7 +114,7 @@ export async function migrate(database: Database): Promise<void> {
       );
     }
     for (const { version, name, statements } of migrations) {
-      if (version <= current) continue;
+      if (version <= current || version > upTo) continue;
       for (const statement of statements) await tx.execute(sql.raw(statement));
       await tx.execute(sql`INSERT INTO millrace_migrations (version, name) VALUES (${version}, ${name})`);
     }

@@ -2,7 +2,14 @@ import { join } from 'node:path';
 import { sql } from 'drizzle-orm';
 import type { Logger } from 'pino';
 import { Audit, type AuditEntry } from './audit.ts';
-import { type Database, type OpenedDatabase, openEmbedded, openServer } from './database.ts';
+import {
+  type Database,
+  guarded,
+  type OpenedDatabase,
+  openEmbedded,
+  openServer,
+  recordsError,
+} from './database.ts';
 import { DeviceRecords } from './devices.ts';
 import { FleetRecords } from './fleets.ts';
 import { migrate } from './migrations.ts';
@@ -18,7 +25,10 @@ export interface OpenRecordsOptions {
   log: Logger;
 }
 
-/** The records by what they are about: of the database, or of a transaction in it. */
+/**
+ * The records by what they are about: of the database, or of a transaction in it. Every method throws MillraceError
+ * `RECORDS_FAILED` when the database does not do its part.
+ */
 class RecordTables {
   readonly devices: DeviceRecords;
   readonly fleets: FleetRecords;
@@ -28,12 +38,12 @@ class RecordTables {
   readonly audit: Audit;
 
   constructor(database: Database) {
-    this.devices = new DeviceRecords(database);
-    this.fleets = new FleetRecords(database);
-    this.tokens = new TokenRecords(database);
-    this.presence = new PresenceRecords(database);
-    this.searches = new SavedSearches(database);
-    this.audit = new Audit(database);
+    this.devices = guarded(new DeviceRecords(database));
+    this.fleets = guarded(new FleetRecords(database));
+    this.tokens = guarded(new TokenRecords(database));
+    this.presence = guarded(new PresenceRecords(database));
+    this.searches = guarded(new SavedSearches(database));
+    this.audit = guarded(new Audit(database));
   }
 }
 
@@ -68,8 +78,12 @@ export class Records extends RecordTables implements AsyncDisposable {
   }
 
   /** Runs changes that belong together: all happen, or, when `work` throws, none. */
-  transaction<T>(work: (records: RecordTables) => Promise<T>): Promise<T> {
-    return this.#opened.database.transaction((tx) => work(new RecordTables(tx)));
+  async transaction<T>(work: (records: RecordTables) => Promise<T>): Promise<T> {
+    try {
+      return await this.#opened.database.transaction((tx) => work(new RecordTables(tx)));
+    } catch (error) {
+      throw recordsError(error);
+    }
   }
 
   /** Like {@link transaction}, with an entry of the audit that is there exactly if the changes are. */

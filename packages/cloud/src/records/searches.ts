@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, type SQL, sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
 import { savedSearches } from './schema.ts';
 
@@ -28,12 +28,16 @@ export class SavedSearches {
     return row;
   }
 
-  /** By name, behind `after`. */
-  async list({ after, limit }: { after?: string; limit: number }): Promise<SavedSearch[]> {
+  /** By name, behind `after`; those of one creator when it is given. */
+  async list(page: { after?: string; limit: number; createdBy?: string }): Promise<SavedSearch[]> {
+    const { after, limit, createdBy } = page;
+    const where: SQL[] = [];
+    if (after !== undefined) where.push(gt(byName, after));
+    if (createdBy !== undefined) where.push(eq(savedSearches.createdBy, createdBy));
     return this.#database
       .select()
       .from(savedSearches)
-      .where(and(after === undefined ? undefined : gt(byName, after)))
+      .where(and(...where))
       .orderBy(asc(byName))
       .limit(limit);
   }

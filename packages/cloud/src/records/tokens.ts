@@ -66,11 +66,12 @@ export class TokenRecords {
 
   /** Saves a token under its name, in place of the one that had the name. */
   async save({ name, role, hash }: { name: string; role: TokenRole; hash: string }): Promise<void> {
-    const createdAtMs = Date.now();
+    const unlimited = { fleets: null, devices: null, createdBy: null, expiresAtMs: null };
+    const set = { role, hash, createdAtMs: Date.now(), ...unlimited };
     await this.#database
       .insert(tokens)
-      .values({ name, role, hash, createdAtMs })
-      .onConflictDoUpdate({ target: tokens.name, set: { role, hash, createdAtMs } });
+      .values({ name, ...set })
+      .onConflictDoUpdate({ target: tokens.name, set });
   }
 
   /** Returns false when there is none of this name. */

@@ -3,12 +3,13 @@ export { type ContextQuery, maxContextLines } from './context.ts';
 export { type LogEngine, StoreError } from './engine.ts';
 export { maxFacets, maxFacetValues } from './facets.ts';
 export { type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
-export { LogReader, type SearchResult } from './log-reader.ts';
+export { LogReader } from './log-reader.ts';
 export {
   type DeviceStats,
   LogStore,
   type OpenStoreOptions,
   openStore,
+  type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
 export { maxPatterns, type PatternsQuery } from './patterns.ts';

@@ -2,11 +2,12 @@ import {
   type Context,
   type Facets,
   type Histogram,
+  type LogPage,
   MillraceError,
   type Patterns,
-  type StoredLine,
 } from '@millrace/wire';
-import type { Scope } from '../query/index.ts';
+import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
+import type { LineConditions } from './conditions.ts';
 import { type ContextQuery, readContext } from './context.ts';
 import { type LogEngine, StoreError } from './engine.ts';
 import { type Export, type ExportQuery, readExport } from './export.ts';
@@ -15,15 +16,11 @@ import { type HistogramQuery, readHistogram } from './histogram.ts';
 import { type PatternsQuery, readPatterns } from './patterns.ts';
 import { type LogRow, page, type SearchQuery, searchSql } from './search.ts';
 
-export interface SearchResult {
-  logs: StoredLine[];
-  /** Set when there are more. */
-  cursor?: string;
-}
-
 export interface LogReaderOptions {
   engine: LogEngine;
   scope: Scope;
+  /** Resolves what a query says about fleets and tags; without it such a query is refused. */
+  groups?: DeviceGroups;
   /** Longest that one statement may run. */
   maxSeconds: number;
   /** Ends what is running, when nobody waits for the answer any more. */
@@ -51,29 +48,32 @@ const regexRefused = 427;
 export class LogReader {
   readonly #engine: LogEngine;
   readonly #scope: Scope;
+  readonly #groups: DeviceGroups | undefined;
   readonly #maxSeconds: number;
   readonly #signal: AbortSignal | undefined;
 
-  constructor({ engine, scope, maxSeconds, signal }: LogReaderOptions) {
+  constructor({ engine, scope, groups, maxSeconds, signal }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
+    this.#groups = groups;
     this.#maxSeconds = maxSeconds;
     this.#signal = signal;
   }
 
   /** One page of lines. */
-  async search(query: SearchQuery): Promise<SearchResult> {
-    return page(await this.#select<LogRow>(searchSql(query, this.#scope)), query);
+  async search(query: SearchQuery): Promise<LogPage> {
+    const asked = await this.#resolved(query);
+    return page(await this.#select<LogRow>(searchSql(asked, this.#scope)), asked);
   }
 
   /** Counts lines by time, and within that by a value. */
-  histogram(query: HistogramQuery): Promise<Histogram> {
-    return readHistogram(this.#select, query, this.#scope);
+  async histogram(query: HistogramQuery): Promise<Histogram> {
+    return readHistogram(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** Counts lines by the values of fields, the most frequent first. */
-  facets(query: FacetQuery): Promise<Facets> {
-    return readFacets(this.#select, query, this.#scope);
+  async facets(query: FacetQuery): Promise<Facets> {
+    return readFacets(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** The lines around a line. @throws MillraceError `NOT_FOUND` */
@@ -82,13 +82,19 @@ export class LogReader {
   }
 
   /** Clusters lines by how they read. */
-  patterns(query: PatternsQuery): Promise<Patterns> {
-    return readPatterns(this.#select, query, this.#scope);
+  async patterns(query: PatternsQuery): Promise<Patterns> {
+    return readPatterns(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** All lines, as a stream. */
-  export(query: ExportQuery): Promise<Export> {
-    return readExport(this.#select, query, this.#scope);
+  async export(query: ExportQuery): Promise<Export> {
+    return readExport(this.#select, await this.#resolved(query), this.#scope);
+  }
+
+  /** What is asked, without fleets and tags. */
+  async #resolved<T extends LineConditions>(asked: T): Promise<T> {
+    if (asked.query === undefined) return asked;
+    return { ...asked, query: await resolveGroups(asked.query, this.#groups) };
   }
 
   readonly #select: Select = async <T>(sql: string) => {

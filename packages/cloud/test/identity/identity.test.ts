@@ -76,9 +76,9 @@ test('the join key is made once and kept, or taken as given', async () => {
   expect((await readFile(join(dir.path, joinKeyFile), 'utf8')).trim()).toBe(joinKey);
   expect((await stat(join(dir.path, joinKeyFile))).mode & 0o777).toBe(0o600);
   const given = await open({ joinKey: 'from outside' });
-  expect(given.isJoinKey('from outside')).toBe(true);
-  expect(given.isJoinKey(joinKey)).toBe(false);
-  expect(given.isJoinKey(undefined)).toBe(false);
+  expect(await given.joining('from outside')).toEqual({ by: 'join key', fleet: null });
+  expect(await given.joining(joinKey)).toBeUndefined();
+  expect(await given.joining(undefined)).toBeUndefined();
 });
 
 test('a device registers once, again with the same key, and never with another', async () => {

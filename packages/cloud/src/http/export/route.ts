@@ -4,8 +4,9 @@ import { errorText, MillraceError, type StoredLine } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import * as z from 'zod';
+import type { Records } from '../../records/records.ts';
 import type { LogStore } from '../../store/index.ts';
-import { callersScope } from '../bearer.ts';
+import { callersScope, forReaders } from '../bearer.ts';
 import { conditionsOf, exportQuery } from '../parameters.ts';
 import { problemSchema } from '../schemas.ts';
 import { whileConnected } from '../while-connected.ts';
@@ -13,6 +14,7 @@ import { type ExportFormat, exportFormat } from './formats.ts';
 
 export interface ExportRouteOptions {
   store: LogStore;
+  records: Records;
   log: Logger;
   /** Exports that run at a time; each may hold a page of lines. */
   maxExports?: number;
@@ -31,12 +33,13 @@ const linesPerChunk = 200;
  * connection is cut instead of ended, so that half a file is not taken for a whole one.
  */
 export const exportRoute: FastifyPluginAsyncZod<ExportRouteOptions> = async (app, options) => {
-  const { store, log, maxExports = 8, idleTimeoutMs = 300_000 } = options;
+  const { store, records, log, maxExports = 8, idleTimeoutMs = 300_000 } = options;
   let running = 0;
   app.get(
     '/export',
     {
       exposeHeadRoute: false,
+      config: forReaders,
       schema: {
         summary: 'Export all lines of a query',
         description:
@@ -69,7 +72,7 @@ export const exportRoute: FastifyPluginAsyncZod<ExportRouteOptions> = async (app
         running--;
         gone.abort();
       });
-      const reader = store.reader(callersScope(request), gone.signal);
+      const reader = store.reader(callersScope(request), records.devices, gone.signal);
       const { lines, pages } = await whileConnected(reply, () => reader.export(query));
       const [encoding, compressor] = compression(request.headers['accept-encoding']);
       const second = new Date().toISOString().slice(0, 19).replaceAll(':', '');
