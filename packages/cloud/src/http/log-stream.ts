@@ -73,7 +73,7 @@ export class LogStreams implements AsyncDisposable {
                 },
               },
             },
-            201: { description: 'All is stored.' },
+            201: z.null().describe('All is stored.'),
             '4xx': problemSchema,
           },
         },
