@@ -1,17 +1,21 @@
-import type {
-  AuditEntry,
-  BalenaLog,
-  Context,
-  Device,
-  Facets,
-  Gap,
-  Health,
-  Histogram,
-  LogInput,
-  LogPage,
-  Patterns,
-  Registration,
-  StoredLine,
+import {
+  type AuditEntry,
+  type BalenaLog,
+  type Context,
+  type Device,
+  type DeviceStateReport,
+  type Facets,
+  type Gap,
+  type Health,
+  type Histogram,
+  type LogInput,
+  type LogPage,
+  type Patterns,
+  type Registration,
+  type ReportedState,
+  type StateChange,
+  type StoredLine,
+  statePath,
 } from '@millrace/wire';
 import { type ClientOptions, Connection, type RequestOptions } from './connection.ts';
 import {
@@ -123,6 +127,30 @@ export class MillraceClient {
   /** Names a device, puts it into a fleet, tags it; what is left out stays. */
   changeDevice(uuid: string, body: DeviceChanges, { signal }: Signalled = {}): Promise<Device> {
     return this.#connection.json(deviceAt(uuid), { method: 'PATCH', body, signal });
+  }
+
+  /** What a device reports of itself. */
+  deviceState(uuid: string, { signal }: Signalled = {}): Promise<ReportedState> {
+    return this.#connection.json(`${deviceAt(uuid)}/state`, { signal });
+  }
+
+  /** How that changed, the newest first. */
+  stateHistory(uuid: string, { signal }: Signalled = {}): AsyncGenerator<StateChange> {
+    return pagesOf(this.#connection, `${deviceAt(uuid)}/state/history`, { name: 'changes', signal });
+  }
+
+  /** Reports as a device: what is left out is as it was, `null` takes away. */
+  async reportState(
+    uuid: string,
+    report: DeviceStateReport,
+    { deviceKey, signal }: Signalled & { deviceKey: string },
+  ): Promise<void> {
+    await this.#connection.request(statePath, {
+      method: 'PATCH',
+      body: { [uuid]: report },
+      token: deviceKey,
+      signal,
+    });
   }
 
   /** Gives a device another key, and ends what it has open. */

@@ -182,6 +182,16 @@ test('devices, fleets, tokens, saved searches, and who changed them', async () =
   expect(actions).toEqual(['device.remove', 'device.key', 'device.change', 'device.register']);
 });
 
+test("a device's state, as it reports it", async () => {
+  await expect(client.deviceState('one')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await client.reportState('one', { status: 'Idle', cpu_usage: 7 }, { deviceKey });
+  const body = { one: { status: 'Busy' } };
+  await client.request('/device/v3/state', { method: 'PATCH', body, token: deviceKey });
+  expect(await client.deviceState('one')).toMatchObject({ state: { status: 'Busy', cpu_usage: 7 } });
+  const changes = await Array.fromAsync(client.stateHistory('one'));
+  expect(changes.map((change) => change.changes.status)).toEqual(['Busy', 'Idle']);
+});
+
 test('health and figures', async () => {
   expect(await client.health()).toEqual({
     status: 'ok',

@@ -1,3 +1,5 @@
+import type { DeviceState } from './state.ts';
+
 /** What the cloud's API answers about its records. Times are ms since 1970, UTC. */
 
 export type TokenRole = 'admin' | 'reader' | 'metrics' | 'join';
@@ -44,6 +46,21 @@ export interface AuditEntry {
   action: string;
   subject: string;
   detail: Record<string, unknown>;
+}
+
+/** What a device reports of itself. */
+export interface ReportedState {
+  state: DeviceState;
+  reportedAt: number;
+  /** When something other than a metric changed. */
+  changedAt: number;
+}
+
+/** How that changed, metrics aside. */
+export interface StateChange {
+  id: number;
+  at: number;
+  changes: DeviceState;
 }
 
 export interface Registration {

@@ -73,6 +73,10 @@ export interface Device {
   registered: boolean;
   /** `null` when nothing was ever heard of it. */
   online: boolean | null;
+  /** Since when `online` has been what it is. */
+  onlineChangedAt: number | null;
+  /** When it last reported its state. */
+  reportedAt: number | null;
   createdAt: number | null;
   firstSeen: number | null;
   lastSeen: number | null;

@@ -1,9 +1,8 @@
-import { MillraceError } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { Records } from '../records/records.ts';
 import { plainText } from './names.ts';
-import { cursorSchema, keyOfCursor, pageOf, pageParameters } from './paging.ts';
+import { cursorSchema, idOfCursor, pageOf, pageParameters } from './paging.ts';
 import { time } from './parameters.ts';
 import { problemSchema } from './schemas.ts';
 
@@ -49,7 +48,7 @@ export const auditRoute: FastifyPluginAsyncZod<{ records: Records }> = async (ap
     },
     async (request) => {
       const { limit, cursor, ...asked } = request.query;
-      const before = numberOf(keyOfCursor(cursor));
+      const before = idOfCursor(cursor);
       const found = await records.audit.list({ ...asked, before, limit: limit + 1 });
       const page = pageOf(found, limit, ({ id }) => String(id));
       const entries = page.shown.map(({ atMs, ...rest }) => ({ at: atMs, ...rest }));
@@ -57,9 +56,3 @@ export const auditRoute: FastifyPluginAsyncZod<{ records: Records }> = async (ap
     },
   );
 };
-
-function numberOf(key: string | undefined): number | undefined {
-  if (key === undefined) return undefined;
-  if (/^\d{1,15}$/.test(key)) return Number(key);
-  throw new MillraceError('PARAMETER_INVALID', 'cursor: not one of ours');
-}

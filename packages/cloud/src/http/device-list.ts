@@ -85,7 +85,8 @@ async function nextDevices(parts: DeviceListParts, query: DeviceListQuery, scope
   ]);
   const all = new Set([...uuidsOf(rows), ...stats.map(({ device }) => device), ...uuidsOf(states)]);
   const uuids = [...all].sort(byBytes).slice(0, stepDevices);
-  return stepOf(joined(parts, uuids, { rows, stats, states }), uuids);
+  const reports = await parts.records.states.reportedAt(uuids);
+  return stepOf(joined(parts, uuids, { rows, stats, states, reports }), uuids);
 }
 
 function stepOf(devices: DeviceView[], uuids: readonly string[]): Step {
@@ -95,15 +96,18 @@ function stepOf(devices: DeviceView[], uuids: readonly string[]): Step {
 /** Those of some devices of which anything is known. */
 async function devicesOf(parts: DeviceListParts, uuids: readonly string[]): Promise<DeviceView[]> {
   if (uuids.length === 0) return [];
-  const [rows, stats, states] = await Promise.all([
+  const [rows, stats, states, reports] = await Promise.all([
     parts.records.devices.list({ uuids }),
     parts.store.deviceStats({ devices: uuids }),
     parts.records.presence.list({ uuids }),
+    parts.records.states.reportedAt(uuids),
   ]);
-  return joined(parts, uuids, { rows, stats, states });
+  return joined(parts, uuids, { rows, stats, states, reports });
 }
 
 interface Sources {
+  /** When each last reported its state. */
+  reports: ReadonlyMap<string, number>;
   rows: Awaited<ReturnType<Records['devices']['list']>>;
   stats: Awaited<ReturnType<LogStore['deviceStats']>>;
   states: Awaited<ReturnType<Records['presence']['list']>>;
@@ -128,9 +132,14 @@ function joined(parts: DeviceListParts, uuids: readonly string[], sources: Sourc
   for (const { device, lines, bytes, missing, firstSeen, lastSeen } of sources.stats) {
     Object.assign(view(device) ?? {}, { lines, bytes, missing, firstSeen, lastSeen });
   }
-  for (const { uuid, online } of sources.states) Object.assign(view(uuid) ?? {}, { online });
+  for (const { uuid } of sources.states) view(uuid);
+  const said = new Map(sources.states.map((state) => [state.uuid, state]));
   for (const device of byUuid.values()) {
-    if (parts.presence.isStreaming(device.uuid)) device.online = true;
+    const reportedAtMs = sources.reports.get(device.uuid);
+    const known = parts.presence.of(device.uuid, { said: said.get(device.uuid), reportedAtMs });
+    device.online = known?.online ?? null;
+    device.onlineChangedAt = known?.changedAtMs ?? null;
+    device.reportedAt = reportedAtMs ?? null;
     device.clockSkewMs = parts.skews.of(device.uuid);
   }
   return uuids.flatMap((uuid) => byUuid.get(uuid) ?? []);
@@ -153,6 +162,8 @@ function unknownDevice(uuid: string): DeviceView {
     tags: {},
     registered: false,
     online: null,
+    onlineChangedAt: null,
+    reportedAt: null,
     createdAt: null,
     firstSeen: null,
     lastSeen: null,

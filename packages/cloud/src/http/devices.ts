@@ -163,6 +163,7 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
       await records.audited(entry(request, 'device.remove', uuid), async (tables) => {
         if (!(await tables.devices.remove(uuid))) throw unknown(uuid);
         await tables.presence.remove(uuid);
+        await tables.states.remove(uuid);
       });
       disconnect(uuid);
       return reply.code(204).send(null);

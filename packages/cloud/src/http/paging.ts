@@ -39,3 +39,11 @@ export function keyOfCursor(cursor: string | undefined): string | undefined {
   if (!isOurs) throw new MillraceError('PARAMETER_INVALID', 'cursor: not one of ours');
   return key;
 }
+
+/** The same for a list whose keys are numbers. @throws MillraceError `PARAMETER_INVALID` */
+export function idOfCursor(cursor: string | undefined): number | undefined {
+  const key = keyOfCursor(cursor);
+  if (key === undefined) return undefined;
+  if (/^\d{1,15}$/.test(key)) return Number(key);
+  throw new MillraceError('PARAMETER_INVALID', 'cursor: not one of ours');
+}

@@ -17,6 +17,7 @@ import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
 import { balenaLogsRoute } from './balena-logs.ts';
 import { authorize, forReaders } from './bearer.ts';
+import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
 import { exportRoute } from './export/route.ts';
 import { fleetRoutes } from './fleets.ts';
@@ -127,6 +128,7 @@ export class HttpServer implements AsyncDisposable {
     });
     await app.register(this.#streams.route);
     await app.register(registerRoute, { identity });
+    await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
     const live = {
@@ -164,6 +166,7 @@ export class HttpServer implements AsyncDisposable {
             disconnectMqtt?.(uuid);
           },
         });
+        await api.register(deviceStateRoutes, options);
         await api.register(fleetRoutes, options);
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);

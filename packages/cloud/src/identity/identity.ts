@@ -97,6 +97,11 @@ export class Identity {
     return device?.keyHash != null && sameHash(device.keyHash, hashSecret(key));
   }
 
+  /** Whether `key` is the key of any device: for addresses that do not say whose. */
+  async isOfDevice(key: string | undefined): Promise<boolean> {
+    return key !== undefined && (await this.#records.devices.hasKey(hashSecret(key)));
+  }
+
   /** What a join key lets a device do: register, and into which fleet. `undefined` for a key that is none. */
   async joining(key: string | undefined): Promise<Joining | undefined> {
     if (!key) return undefined;

@@ -115,6 +115,16 @@ export class DeviceRecords implements DeviceGroups {
     return set.length > 0;
   }
 
+  /** Whether this is the key of any device. */
+  async hasKey(keyHash: string): Promise<boolean> {
+    const [row] = await this.#database
+      .select({ uuid: devices.uuid })
+      .from(devices)
+      .where(eq(devices.keyHash, keyHash))
+      .limit(1);
+    return row !== undefined;
+  }
+
   /** Forgets a device: its key, name, fleet and tags. Returns false when it was not known. */
   async remove(uuid: string): Promise<boolean> {
     const removed = await this.#database

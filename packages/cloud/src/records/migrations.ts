@@ -84,6 +84,27 @@ const migrations: readonly Migration[] = [
          FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()`,
     ],
   },
+  {
+    version: 3,
+    name: 'device states',
+    statements: [
+      `CREATE TABLE device_states (
+         uuid text PRIMARY KEY,
+         state jsonb NOT NULL,
+         reported_at_ms bigint NOT NULL,
+         changed_at_ms bigint NOT NULL
+       )`,
+      `CREATE TABLE device_state_changes (
+         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+         uuid text NOT NULL,
+         at_ms bigint NOT NULL,
+         changes jsonb NOT NULL
+       )`,
+      'CREATE INDEX device_state_changes_uuid ON device_state_changes (uuid, id)',
+      // A report brings a key and its uuid only in its body, which is not read for a stranger.
+      'CREATE INDEX devices_key_hash ON devices (key_hash)',
+    ],
+  },
 ];
 
 // Any number does, as long as every process uses the same.

@@ -15,6 +15,7 @@ import { FleetRecords } from './fleets.ts';
 import { migrate } from './migrations.ts';
 import { PresenceRecords } from './presence.ts';
 import { SavedSearches } from './searches.ts';
+import { DeviceStates } from './states.ts';
 import { TokenRecords } from './tokens.ts';
 
 export interface OpenRecordsOptions {
@@ -34,6 +35,7 @@ class RecordTables {
   readonly fleets: FleetRecords;
   readonly tokens: TokenRecords;
   readonly presence: PresenceRecords;
+  readonly states: DeviceStates;
   readonly searches: SavedSearches;
   readonly audit: Audit;
 
@@ -42,6 +44,7 @@ class RecordTables {
     this.fleets = guarded(new FleetRecords(database));
     this.tokens = guarded(new TokenRecords(database));
     this.presence = guarded(new PresenceRecords(database));
+    this.states = guarded(new DeviceStates(database));
     this.searches = guarded(new SavedSearches(database));
     this.audit = guarded(new Audit(database));
   }

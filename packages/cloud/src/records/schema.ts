@@ -1,3 +1,4 @@
+import type { DeviceState } from '@millrace/wire';
 import { bigint, boolean, index, jsonb, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
 
 /** Times are ms since 1970: the API speaks them too, and both drivers read them alike. */
@@ -66,6 +67,27 @@ export const presence = pgTable('presence', {
   online: boolean('online').notNull(),
   changedAtMs: timeMs('changed_at_ms').notNull(),
 });
+
+/** What devices report of themselves, as it is now. */
+export const deviceStates = pgTable('device_states', {
+  uuid: text('uuid').primaryKey(),
+  state: jsonb('state').$type<DeviceState>().notNull(),
+  reportedAtMs: timeMs('reported_at_ms').notNull(),
+  /** When something other than a metric changed. */
+  changedAtMs: timeMs('changed_at_ms').notNull(),
+});
+
+/** What changed in the state of a device, and when; the newest of each device. */
+export const deviceStateChanges = pgTable(
+  'device_state_changes',
+  {
+    id: timeMs('id').primaryKey().generatedAlwaysAsIdentity(),
+    uuid: text('uuid').notNull(),
+    atMs: timeMs('at_ms').notNull(),
+    changes: jsonb('changes').$type<DeviceState>().notNull(),
+  },
+  (table) => [index('device_state_changes_uuid').on(table.uuid, table.id)],
+);
 
 /** Queries that people want to come back to. */
 export const savedSearches = pgTable('saved_searches', {

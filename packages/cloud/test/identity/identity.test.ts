@@ -1,7 +1,7 @@
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pino from 'pino';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { cliTokenFile, Identity, joinKeyFile } from '../../src/identity/identity.ts';
@@ -150,8 +150,35 @@ test('a status is saved, whatever is none is left alone, and an open stream coun
     using _two = presence.streaming('s');
     one[Symbol.dispose]();
     one[Symbol.dispose]();
-    expect(presence.isStreaming('s')).toBe(true);
+    expect(presence.of('s', {})?.online).toBe(true);
   }
   // What was still to be written when it closed, is.
   expect(await records.presence.list()).toMatchObject([{ online: false }, { online: false }]);
+});
+
+test('online is who streams, says so or has reported lately, and since when is known', () => {
+  vi.useFakeTimers({ now: 1_000_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  const presence = new Presence({ records: {} as Records, log });
+  expect(presence.of('a', {})).toBeUndefined();
+  // The longest of what holds, and the last of what ended.
+  const said = (online: boolean, changedAtMs: number) => ({ said: { online, changedAtMs } });
+  expect(presence.of('a', said(true, 5000))).toEqual({ online: true, changedAtMs: 5000 });
+  expect(presence.of('a', said(false, 5000))).toEqual({ online: false, changedAtMs: 5000 });
+  expect(presence.of('a', { ...said(false, 5000), reportedAtMs: 900_000 })).toEqual({
+    online: true,
+    changedAtMs: 900_000,
+  });
+  const stream = presence.streaming('a');
+  expect(presence.of('a', { reportedAtMs: 5000 })).toEqual({ online: true, changedAtMs: 1_000_000 });
+  vi.advanceTimersByTime(500);
+  stream[Symbol.dispose]();
+  expect(presence.of('a', said(false, 5000))).toEqual({ online: false, changedAtMs: 1_000_500 });
+  expect(presence.of('a', said(true, 5000))).toEqual({ online: true, changedAtMs: 5000 });
+  // A report holds for eleven minutes.
+  expect(presence.of('b', { reportedAtMs: 1_000_500 - 660_000 + 1 })?.online).toBe(true);
+  expect(presence.of('b', { reportedAtMs: 1_000_500 - 660_000 })).toEqual({
+    online: false,
+    changedAtMs: 1_000_500,
+  });
 });
