@@ -32,6 +32,7 @@ import {
   type SearchQuery,
 } from './queries.ts';
 import { type AuditQuery, auditEntries, Fleets, pagesOf, SavedSearches, Tokens } from './records.ts';
+import { Policies, StoreApi } from './store.ts';
 import { type ExportFile, exportFile, objectsOf, type TailEvent, tailEvents } from './streams.ts';
 
 interface Signalled {
@@ -49,6 +50,8 @@ export class MillraceClient {
   readonly fleets: Fleets;
   readonly tokens: Tokens;
   readonly searches: SavedSearches;
+  readonly policies: Policies;
+  readonly store: StoreApi;
   readonly #connection: Connection;
 
   constructor(options: ClientOptions) {
@@ -56,6 +59,8 @@ export class MillraceClient {
     this.fleets = new Fleets(this.#connection);
     this.tokens = new Tokens(this.#connection);
     this.searches = new SavedSearches(this.#connection);
+    this.policies = new Policies(this.#connection);
+    this.store = new StoreApi(this.#connection);
   }
 
   /** A page of lines. */

@@ -15,4 +15,5 @@ export type {
   TimeRange,
 } from './queries.ts';
 export type { AuditQuery, Fleets, NewToken, SavedSearches, SearchToSave, Tokens } from './records.ts';
+export type { DaysQuery, Policies, PolicyToSet, StoreApi } from './store.ts';
 export type { ExportFile, TailEvent } from './streams.ts';

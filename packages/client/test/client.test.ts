@@ -192,6 +192,25 @@ test("a device's state, as it reports it", async () => {
   expect(changes.map((change) => change.changes.status)).toEqual(['Busy', 'Idle']);
 });
 
+test('policies, what is stored, and what is deleted', async () => {
+  const policy = await client.policies.add({ level: 'debug', retentionDays: 3 });
+  const replaced = { ...policy, level: null, retentionDays: 7, changedAt: expect.any(Number) };
+  expect(await client.policies.replace(policy.id, { retentionDays: 7 })).toEqual(replaced);
+  expect(await client.policies.list()).toEqual([replaced]);
+  await client.policies.remove(policy.id);
+  const { api_key: theirs } = await client.register({ uuid: 'deleted' }, { joinKey });
+  await client.send('deleted', lines(5), { deviceKey: theirs });
+  const usage = await Array.fromAsync(client.store.usage({ device: 'deleted' }));
+  expect(usage).toMatchObject([{ device: 'deleted', lines: 5 }]);
+  expect(await client.store.deviceUsage('deleted')).toMatchObject({ days: [{ lines: 5 }], quota: null });
+  expect(await client.store.deleteLines('deleted', { before: startMs + 3 })).toMatchObject({ lines: 2 });
+  const { partitions, removals } = await client.store.use();
+  expect(partitions.reduce((sum, partition) => sum + partition.lines, 0)).toBeGreaterThan(0);
+  expect(removals).toMatchObject([{ why: 'deleted', lines: 2 }]);
+  const backup = await client.store.backUp();
+  expect(await client.store.backups()).toEqual({ backups: [backup], running: null, failed: null });
+});
+
 test('health and figures', async () => {
   expect(await client.health()).toEqual({
     status: 'ok',

@@ -103,13 +103,41 @@ function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {
 }
 
 function cloudCommand({ env, stdout, exitWith }: ProgramContext): Command {
-  return service('cloud', cloudSettings, stdout)
+  const cloud = service('cloud', cloudSettings, stdout)
     .description('run the cloud alone: receive, store and serve the logs of devices')
     .action(async () => {
       const { startCloudAlone } = await import('./up/cloud-alone.ts');
       const log = programLog(stdout, env);
       exitWith(await untilStopped(() => startCloudAlone({ env, log, stdout }), { log }));
     });
+  const load = () => import('./cloud/commands.ts');
+  // What is printed is the answer; the parts' own log would get in between.
+  const context = () => ({ env, stdout, log: programLog(stdout, { ...env, LOG_LEVEL: 'silent' }) });
+  cloud
+    .command('check')
+    .description('read the settings and try to reach every part; nothing is changed')
+    .option('--json', 'JSON instead of a table')
+    .action(async ({ json = false }: { json?: boolean }) => {
+      exitWith((await (await load()).check(json, context())) ? 0 : 1);
+    });
+  cloud
+    .command('backup')
+    .description('copy everything that is stored into a folder of BACKUP_DIR, while the cloud runs or not')
+    .option('--url <url>', 'address of the cloud')
+    .option('--json', 'JSON instead of text')
+    .action(async (options: { url?: string; json?: boolean }) => {
+      await (await load()).backUp(options, context());
+      exitWith(0);
+    });
+  cloud
+    .command('restore')
+    .description('make DATA_DIR out of a backup; what is there is not overwritten')
+    .argument('<folder>', 'the backup')
+    .action(async (folder: string) => {
+      await (await load()).restoreFrom(folder, context());
+      exitWith(0);
+    });
+  return cloud;
 }
 
 function service(name: string, settings: Settings, stdout: NodeJS.WriteStream): Command {

@@ -5,6 +5,7 @@ import { MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -12,9 +13,13 @@ import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
 import type { Records } from '../records/records.ts';
+import type { PolicyBook } from '../retention/policy-book.ts';
+import type { QuotaBook } from '../retention/quota-book.ts';
+import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
+import { backupRoutes } from './backups.ts';
 import { balenaLogsRoute } from './balena-logs.ts';
 import { authorize, forReaders } from './bearer.ts';
 import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
@@ -25,11 +30,13 @@ import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { metricsRoute } from './metrics.ts';
+import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
 import { searchRoutes } from './searches.ts';
 import { tailRoute } from './tail.ts';
 import { tokenRoutes } from './tokens.ts';
+import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
 
 export interface HttpServerOptions {
@@ -39,12 +46,16 @@ export interface HttpServerOptions {
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
+  policies: PolicyBook;
+  sweeper: Sweeper;
+  quotas: QuotaBook;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Ends what a device has open at the broker, when its key has changed. */
   disconnectMqtt?: (uuid: string) => void;
+  backups: Backups;
   metrics: CloudMetrics;
   /** What is shown at `/metrics`, beside what this server knows itself. */
   metricsSources: Omit<MetricsSources, 'tails' | 'checks'>;
@@ -57,6 +68,7 @@ export interface HttpServerOptions {
 /** For tests, mostly. */
 export interface HttpTuning {
   ackHeartbeatMs?: number;
+  quotaRetryS?: number;
   tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
@@ -106,6 +118,7 @@ export class HttpServer implements AsyncDisposable {
       ...options,
       onRefused: (code) => metrics.noteRefusal(code),
       heartbeatMs: tuning.ackHeartbeatMs,
+      quotaRetryS: tuning.quotaRetryS,
     });
     const server = new HttpServer(app, streams);
     await server.#addRoutes(options);
@@ -171,6 +184,9 @@ export class HttpServer implements AsyncDisposable {
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
         await api.register(auditRoute, options);
+        await api.register(backupRoutes, options);
+        await api.register(policyRoutes, options);
+        await api.register(usageRoutes, options);
         await api.register(tailRoute, live);
         api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
           this.#app.swagger(),
