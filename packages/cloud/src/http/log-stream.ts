@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import * as z from 'zod';
 import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -11,6 +12,7 @@ import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
 import { bytesOf, inflate } from './inflate.ts';
 import { linger, refuseBody, toMillraceError } from './problems.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface LogStreamsOptions {
   identity: Identity;
@@ -63,6 +65,21 @@ export class LogStreams implements AsyncDisposable {
           description:
             'NDJSON, usually compressed with gzip or zstd, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
           tags: ['device'],
+          response: {
+            200: {
+              description: 'With acknowledgements: one JSON object per line.',
+              content: {
+                'application/x-ndjson': {
+                  schema: z.union([
+                    z.object({ ack: z.object({ journal: z.string(), through: z.number() }) }),
+                    z.object({ error: problemSchema }),
+                  ]),
+                },
+              },
+            },
+            201: z.null().describe('All is stored.'),
+            '4xx': problemSchema,
+          },
         },
       },
       async (request, reply) => {
