@@ -22,7 +22,7 @@ import type {
   PositionStore,
   SourcePosition,
 } from '../logging/types.ts';
-import { BatchBuilder } from './batch-builder.ts';
+import { BatchBuilder, copyOf } from './batch-builder.ts';
 import { CursorTable } from './cursor-table.ts';
 import { withInherited } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
@@ -379,16 +379,27 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   #sealLines(builder: BatchBuilder, header: MemberHeader, clock: ClockStamp): void {
     const headerLine = Buffer.from(encodeHeader(header));
-    const content = builder.linesBehind(headerLine);
+    const inPlace = builder.linesBehind(headerLine);
+    const lineBytes = builder.byteLength;
+    const level = this.#commits.levelNow(lineBytes);
+    // Where lines come fast a copy of each batch would be most of the garbage that the agent makes.
+    const content = level === undefined ? copyOf(inPlace) : inPlace;
     const lines = content.subarray(headerLine.length);
     const batch = new StoredBatch({ header, clock, epoch: this.#epoch, lines });
-    const encode = (level: number) => {
+    const encodeAt = (level: number) => {
       const member = encodeContent(header, content, level);
       // What is compressed for the disk need not be compressed again for the wire.
-      if (lines.length >= keepMemberBytes) batch.keepGzip(withoutExtra(member));
+      if (lineBytes >= keepMemberBytes) batch.keepGzip(withoutExtra(member));
       return member;
     };
-    this.#commits.add({ header, encode, lineBytes: lines.length });
+    let encode = encodeAt;
+    if (level !== undefined) {
+      const member = encodeAt(level);
+      encode = () => member;
+      // The builder's memory is the next one's from here on.
+      batch.pack();
+    }
+    this.#commits.add({ header, encode, lineBytes });
     this.#recent.push(batch, performance.now());
   }
 
