@@ -161,9 +161,10 @@ export class GroupCommit {
     this.#writingBytes = this.#lastBytes = this.#sealedBytes;
     this.#sealedBytes = 0;
     // An error among the open lines still hurries.
+    const urgent = andOpen && this.#urgent;
     if (andOpen) this.#urgent = false;
     const { writer } = this.#options;
-    const written = !writer || this.inOutage || (await this.#writeToDisk(writer, batches));
+    const written = !writer || this.inOutage || (await this.#writeToDisk(writer, batches, urgent));
     this.#writingBytes = 0;
     if (written) this.#options.committed(batches);
     if (this.#drained && this.#waitingBytes() < maxWaitingBytes) {
@@ -175,7 +176,11 @@ export class GroupCommit {
   /**
    * Tries for as long as the grace lasts. False when it ended in an outage, or the journal was closed.
    */
-  async #writeToDisk(writer: SegmentWriter, batches: readonly SealedBatch[]): Promise<boolean> {
+  async #writeToDisk(
+    writer: SegmentWriter,
+    batches: readonly SealedBatch[],
+    urgent: boolean,
+  ): Promise<boolean> {
     const level = this.#writingBytes >= busyBytes ? busyLevel : calmLevel;
     const members = batches.map((batch) => batch.encode(level));
     const startMs = performance.now();
@@ -188,7 +193,7 @@ export class GroupCommit {
         if (sync) {
           this.syncs++;
           const lines = batches.reduce((sum, { header }) => sum + header.count, 0);
-          this.#options.budget.spend(performance.now(), lines);
+          this.#options.budget.spend(performance.now(), lines, urgent);
         }
         for (const { header } of batches) writer.extend(lastSeq(header), header.levels);
         return true;

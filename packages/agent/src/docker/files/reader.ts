@@ -274,7 +274,8 @@ export class FileReader {
       this.offset += passed;
       if (passed > 0) {
         this.quiet = 0;
-        return 'more';
+        // Less than asked for means that the end was there: no need to read once more to see it.
+        if (file.isFinal || bytes === buffer.length) return 'more';
       }
     }
     return this.atEnd(file, buffer);
