@@ -4,7 +4,7 @@
 //
 //   node scripts/build.mjs [folder]     default: packages/millrace/dist
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { compiledFolder } from '../packages/millrace/bin/bundle.mjs';
 import { nodeFlags } from '../packages/millrace/bin/flags.mjs';
@@ -68,5 +68,12 @@ writeFileSync(join(dirname(outfile), 'agent.inputs.json'), `${JSON.stringify(inp
 const compiled = compiledFolder(outfile);
 rmSync(compiled, { recursive: true, force: true });
 const compile = `require('node:module').enableCompileCache(${JSON.stringify(compiled)}); require(${JSON.stringify(outfile)})`;
-if (existsSync(node24Path)) execFileSync(node24Path, [...nodeFlags('agent'), '-e', compile]);
+if (existsSync(node24Path)) {
+  execFileSync(node24Path, [...nodeFlags('agent'), '-e', compile]);
+  // Node makes it for its own user alone, who may not be the agent's.
+  for (const name of readdirSync(compiled, { recursive: true })) {
+    const path = join(compiled, name);
+    if (statSync(path).isFile()) chmodSync(path, 0o644);
+  }
+}
 console.error(`built ${relative(root, outfile)} in ${Math.round(performance.now() - started)} ms`);

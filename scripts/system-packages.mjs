@@ -1,6 +1,6 @@
 // What the tests need beyond npm: programs of the operating system, under their Debian package names.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { ScriptError } from './install.mjs';
 
@@ -20,6 +20,7 @@ const needed = {
   openssl: () => isCommand('openssl'),
   gcc: () => isCommand('gcc'),
   'libc6-dev': () => existsSync('/usr/include/stdlib.h'),
+  postgresql: hasPostgres,
   chromium: () => existsSync('/usr/bin/chromium'),
 };
 
@@ -27,6 +28,7 @@ const needed = {
 const services = {
   'docker.io': ['docker.socket', 'docker', 'containerd'],
   mosquitto: ['mosquitto'],
+  postgresql: ['postgresql'],
 };
 
 /**
@@ -77,6 +79,14 @@ function stopServices(installed) {
 
 function isCommand(name) {
   return systemPath.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, name)));
+}
+
+/** Its server's programs are on no PATH: there is a folder for each version. */
+function hasPostgres() {
+  const root = '/usr/lib/postgresql';
+  return (
+    existsSync(root) && readdirSync(root).some((version) => existsSync(join(root, version, 'bin/initdb')))
+  );
 }
 
 /** A test image holds busybox and nothing else, so one that needs shared libraries is of no use. */

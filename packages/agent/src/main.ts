@@ -102,6 +102,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
     sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
+    missed: monitor.gaps,
     dropped: sumDrops(monitor.dropped, taker.drops),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),

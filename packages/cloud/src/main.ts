@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
-import { EmbeddedBroker } from './broker/embedded.ts';
+import { type BrokerStats, EmbeddedBroker } from './broker/embedded.ts';
 import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
 import { MqttWebSocket } from './broker/websocket.ts';
@@ -16,6 +16,7 @@ import { Presence } from './identity/presence.ts';
 import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
+import { CloudMetrics } from './metrics/cloud-metrics.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
 import { openStore } from './store/index.ts';
@@ -83,10 +84,12 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     joinKey: config.joinKey,
   });
   const presence = starting.use(new Presence({ records, log }));
+  const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
   const ingest = new Ingest({
     store,
     log: log.child({ part: 'ingest' }),
+    onCommit: (tookMs) => metrics.noteCommit(tookMs),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
   starting.defer(() => ingest.close());
@@ -109,6 +112,14 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         store: () => store.ping(),
         records: () => records.ping(),
         broker: async () => mqtt.check(),
+      },
+      disconnectMqtt: mqtt.disconnect,
+      metrics,
+      metricsSources: {
+        ingest: () => ingest.stats(),
+        broker: mqtt.stats,
+        setAside: () => inbox.setAside,
+        storeSize: () => store.size(),
       },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
@@ -154,6 +165,9 @@ interface Mqtt {
   port?: number;
   wsPort?: number;
   webSocket?: MqttWebSocket;
+  /** Ends what a device has open. */
+  disconnect?: (uuid: string) => void;
+  stats?: () => BrokerStats;
   /** Throws when the broker does not work. */
   check(): void;
   start(): void;
@@ -181,7 +195,7 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
       start: () => broker.start(),
     };
   }
-  await records.forgetPresence();
+  await records.presence.forget();
   const broker = starting.use(
     await EmbeddedBroker.open({ identity, presence, inbox, log, anonymous: config.mqttAnonymous }),
   );
@@ -189,7 +203,15 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
   const host = config.mqttHost ?? config.host;
   const port = await broker.listen(host, config.mqttPort);
   const wsPort = await webSocket.listen(host, config.mqttWsPort);
-  return { port, wsPort, webSocket, check: () => undefined, start: () => undefined };
+  return {
+    port,
+    wsPort,
+    webSocket,
+    disconnect: (uuid) => broker.disconnect(uuid),
+    stats: () => broker.stats,
+    check: () => undefined,
+    start: () => undefined,
+  };
 }
 
 /** The external broker keeps our messages under this id, so a restart must come back with the same. */

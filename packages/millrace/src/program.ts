@@ -5,6 +5,7 @@ import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
 import { type LogsOptions, printLogs } from './logs/command.ts';
 import { untilStopped } from './running/until-stopped.ts';
+import type { InstallOptions, UninstallOptions } from './service/install.ts';
 import { programLog } from './terminal/program-log.ts';
 import { settingsTable } from './terminal/settings-table.ts';
 
@@ -29,7 +30,7 @@ export function createProgram(context: ProgramContext): Command {
     .configureHelp({ showGlobalOptions: false });
   for (const command of [
     upCommand(context),
-    agentCommand(context),
+    withService(context, agentCommand(context)),
     cloudCommand(context),
     logsCommand(context),
     journalCommand(context),
@@ -48,6 +49,45 @@ function upCommand({ env, stdout, exitWith }: ProgramContext): Command {
       const log = programLog(stdout, env);
       exitWith(await untilStopped(() => startUp({ env, log, stdout }), { log }));
     });
+}
+
+const installHelp = `
+Settings are given as NAME=value and kept in a file that only its owner may read; NAME= takes one away.
+Without --root the agent runs as a user of its own that may read logs and open Docker's socket, and nothing else.
+
+Examples:
+  sudo millrace agent install CLOUD_ENDPOINT=https://logs.example.com JOIN_KEY=…
+  sudo millrace agent install --settings fleet.env    the same from a file: no key on a command line
+  sudo millrace agent install MQTT_BROKER=            takes a setting away, and restarts the agent
+  millrace agent install --user --dry-run             shows what would be written`;
+
+/** \`millrace agent install\` and \`uninstall\`. */
+function withService({ env, stdout, exitWith }: ProgramContext, agent: Command): Command {
+  const load = () => import('./service/install.ts');
+  agent
+    .command('install')
+    .description('make the agent a service that starts with the machine (systemd), or change its settings')
+    .argument('[settings...]', 'NAME=value')
+    .option('--settings <file>', 'take settings from a file of NAME=value lines')
+    .option('--user', 'a service of the calling user, without root')
+    .option('--root', 'run as root: for a DATA_DIR elsewhere, or a shutdown by the device API')
+    .option('--dry-run', 'print what would be written, without keys; change nothing')
+    .option('--no-start', 'start with the machine only')
+    .addHelpText('after', installHelp)
+    .action(async (settings: string[], options: InstallOptions) => {
+      await (await load()).installAgent(settings, options, { env, stdout });
+      exitWith(0);
+    });
+  agent
+    .command('uninstall')
+    .description('stop the service and take it away; the journal stays')
+    .option('--user', 'the service of the calling user')
+    .option('--purge', 'remove the journal, the identity and the settings too')
+    .action(async (options: UninstallOptions) => {
+      await (await load()).uninstallAgent(options, { env, stdout });
+      exitWith(0);
+    });
+  return agent;
 }
 
 function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {

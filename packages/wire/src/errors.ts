@@ -30,6 +30,11 @@ export const errorCatalogue = {
     title: 'The Docker engine does not answer',
     action: 'Start Docker, or set DOCKER_HOST. The agent keeps trying.',
   },
+  SERVICE_FAILED: {
+    status: 500,
+    title: 'The service could not be set up',
+    action: 'Look at what systemd says with journalctl -u millrace-agent, and try again.',
+  },
   SOURCE_UNREADABLE: {
     status: 503,
     title: 'A log source cannot be read',
@@ -94,6 +99,11 @@ export const errorCatalogue = {
     status: 503,
     title: 'The log store failed',
     action: 'Nothing was acknowledged; it is sent again.',
+  },
+  RECORDS_FAILED: {
+    status: 503,
+    title: 'The records cannot be reached',
+    action: 'Check the database of DATABASE_URL, or the disk. Nothing was changed; try again.',
   },
   SERVER_UNREACHABLE: {
     status: 503,

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Docker } from './engine.ts';
 import { type LogConfig, rotationBytes } from './rotation.ts';
+import type { ContainerIdentity } from './services.ts';
 import { type Nanos, sinceParameter } from './timestamp.ts';
 
 /** What the engine's list of containers holds, as far as we use it. */
@@ -194,4 +195,11 @@ async function bodyOf(response: IncomingMessage): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/** What the engine's list says of who a container is. */
+export function identityOf({ Id, Names, Labels }: ListedContainer): ContainerIdentity {
+  // Links appear as further names, `/other/alias`.
+  const name = Names.find((candidate) => candidate.lastIndexOf('/') === 0) ?? Names[0] ?? '';
+  return { id: Id, name: name.replace(/^\//, ''), labels: Labels ?? {} };
 }

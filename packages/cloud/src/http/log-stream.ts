@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { errorText, MillraceError } from '@millrace/wire';
+import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
@@ -15,6 +16,8 @@ export interface LogStreamsOptions {
   ingest: Ingest;
   presence: Presence;
   log: Logger;
+  /** Called with the code of each refusal. */
+  onRefused?: (code: ErrorCode) => void;
   heartbeatMs?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
@@ -25,13 +28,14 @@ export interface LogStreamsOptions {
  *
  *   POST /device/v2/{uuid}/log-stream
  *   Authorization: Bearer <device key>
- *   Content-Encoding: gzip (or none)      NDJSON as in wire's batch.ts; a truncated end keeps what was whole
- *   Millrace-Acks: stream                 optional; `stream, short` for short ones
+ *   Content-Encoding: gzip or zstd, or none   NDJSON as in wire's batch.ts; a truncated end keeps what was whole
+ *   Millrace-Acks: stream                     optional; `stream, short` for short ones
  *
  * With acks the answer is 200 at once and then, while the request goes on, one line per commit
- * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, and `{"error":{…}}` (a problem document)
- * when it ends early. Without, there is no answer before the body ends (to a balena device any is an error), then
- * 201 when everything is committed. There is never a Retry-After: balena devices read its seconds as milliseconds.
+ * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, and `{"error":{…}}` (a
+ * problem document) when it ends early. Without, there is no answer before the body ends (to a balena device any is an
+ * error), then 201 when everything is committed. There is never a Retry-After: balena devices read its seconds as
+ * milliseconds.
  */
 export class LogStreams implements AsyncDisposable {
   readonly #options: LogStreamsOptions;
@@ -54,7 +58,7 @@ export class LogStreams implements AsyncDisposable {
         schema: {
           summary: 'Send log lines',
           description:
-            'NDJSON, usually gzipped, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
+            'NDJSON, usually compressed with gzip or zstd, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
           tags: ['device'],
         },
       },
@@ -72,7 +76,9 @@ export class LogStreams implements AsyncDisposable {
     try {
       await this.#check(request, uuid);
     } catch (error) {
-      refuseBody(request, response, toMillraceError(error, this.#log));
+      const problem = toMillraceError(error, this.#log);
+      this.#options.onRefused?.(problem.code);
+      refuseBody(request, response, problem);
       return;
     }
     request.socket.setKeepAlive(true, 30_000);
@@ -96,8 +102,8 @@ export class LogStreams implements AsyncDisposable {
       throw new MillraceError('UNAUTHORIZED', `not the key of device ${uuid}`);
     }
     const encoding = encodingOf(request);
-    if (encoding !== 'gzip' && encoding !== 'identity') {
-      throw new MillraceError('BODY_INVALID', 'Content-Encoding: must be gzip or left out');
+    if (encoding !== 'identity' && !codecOf(encoding)) {
+      throw new MillraceError('BODY_INVALID', 'Content-Encoding: must be gzip or zstd, or left out');
     }
     if (this.#closed) throw new MillraceError('OVERLOADED', 'the server is stopping');
   }
@@ -118,6 +124,11 @@ export class LogStreams implements AsyncDisposable {
     const streams = this.#open.get(stream.uuid);
     streams?.delete(stream);
     if (streams?.size === 0) this.#open.delete(stream.uuid);
+  }
+
+  /** Ends the streams of a device, whose key is none any more. */
+  end(uuid: string): void {
+    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
   }
 
   /** Reads no further, and returns when what was read is committed and acknowledged. */
@@ -197,16 +208,18 @@ class OpenStream {
   async #receive(
     onAck: (ack: { journal: string; through: number }) => void,
   ): Promise<MillraceError | undefined> {
-    const { request, response, ingest, log } = this.#options;
+    const { request, response, ingest, log, onRefused } = this.#options;
     const inbound = ingest.openStream(this.uuid, { via: 'http', onAck });
     let failure: MillraceError | undefined;
     try {
       const { signal } = this.#stopped;
-      const lines = encodingOf(request) === 'gzip' ? inflate(request, signal) : bytesOf(request, signal);
+      const codec = codecOf(encodingOf(request));
+      const lines = codec ? inflate(request, codec, signal) : bytesOf(request, signal);
       for await (const chunk of lines) await inbound.write(chunk);
     } catch (error) {
       // A peer that went away is no failure: devices do, and what was whole is kept.
       if (!request.destroyed || error instanceof MillraceError) failure = toMillraceError(error, log);
+      if (failure) onRefused?.(failure.code);
       if (failure && !response.destroyed) {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }

@@ -11,9 +11,9 @@ import * as z from 'zod';
 import { parseQuery } from '../query/index.ts';
 import { maxBuckets, maxContextLines, maxFacets, maxFacetValues, maxSeries } from '../store/index.ts';
 
-const once = (what: string) => z.string(`must be given once, as ${what}`);
+export const once = (what: string) => z.string(`must be given once, as ${what}`);
 
-const time = once('a time').transform((text, context) => {
+export const time = once('a time').transform((text, context) => {
   const ms = parseTime(text, Date.now());
   if (ms === undefined) {
     context.addIssue({ code: 'custom', message: `must be ${timeForms}` });
@@ -35,7 +35,7 @@ const level = once('a list of levels').transform((text, context): Level[] => {
 });
 
 /** A whole number, `standard` when it is not given. */
-const count = (least: number, most: number, standard: number) => {
+export const count = (least: number, most: number, standard: number) => {
   const rule = `must be a number from ${least} to ${most}`;
   return once('a number')
     .regex(/^\d{1,5}$/, rule)

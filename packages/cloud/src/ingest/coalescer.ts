@@ -27,6 +27,8 @@ export interface CoalescerOptions {
   /** Pause after a failure; doubled each time, up to `retryMaxMs`. */
   retryMinMs: number;
   retryMaxMs: number;
+  /** Called with each flight that was committed: how long that took. */
+  onCommit?: (tookMs: number) => void;
 }
 
 export interface CommitStats {
@@ -173,6 +175,7 @@ export class Coalescer {
     commits.lastMs = tookMs;
     commits.maxMs = Math.max(commits.maxMs, tookMs);
     commits.totalMs += tookMs;
+    this.#options.onCommit?.(tookMs);
     this.#waitingBytes -= bytes;
     flight.commit();
     this.#wake();

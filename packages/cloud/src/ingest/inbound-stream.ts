@@ -17,10 +17,20 @@ export interface InboundStreamOptions {
   admission: Admission;
   coalescer: Coalescer;
   log: Logger;
+  /** Counts what comes. */
+  received: Received;
   /** Chunks of all streams that wait for room. */
   held: HeldBytes;
   /** Called when the stream has ended in whatever way. */
   onClose: () => void;
+}
+
+/** What came by one protocol, whatever became of it. */
+export interface Received {
+  lines: number;
+  /** Uncompressed. */
+  bytes: number;
+  acks: number;
 }
 
 /** Bytes in memory on behalf of many, and how many that may be. */
@@ -107,6 +117,7 @@ export class InboundStream {
 
   async #take(chunk: Uint8Array): Promise<void> {
     this.bytes += chunk.length;
+    this.#options.received.bytes += chunk.length;
     for (let from = 0; from < chunk.length; from += sliceBytes) {
       if (this.#state === 'aborted') return;
       const waiting = this.#options.coalescer.room();
@@ -118,6 +129,7 @@ export class InboundStream {
 
   async #admit(part: Parameters<Admission['admit']>[1]): Promise<void> {
     this.lines += part.count;
+    this.#options.received.lines += part.count;
     const admitting = this.#options.admission.admit(this.device, part);
     this.#note(admitting instanceof Promise ? await admitting : admitting);
   }

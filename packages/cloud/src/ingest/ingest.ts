@@ -7,7 +7,7 @@ import type { SeqRange } from '../store/seq-ranges.ts';
 import { Admission, type HandedOver, type LineCounters } from './admission.ts';
 import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
 import { Gate } from './gate.ts';
-import { type Ack, type HeldBytes, InboundStream } from './inbound-stream.ts';
+import { type Ack, type HeldBytes, InboundStream, type Received } from './inbound-stream.ts';
 import { LedgerBook } from './ledger-book.ts';
 import { OverlapBook, type OverlapStore } from './overlaps.ts';
 import { admitPayload, Collected, type PayloadRejection } from './payload.ts';
@@ -58,6 +58,8 @@ export interface IngestOptions {
   log: Logger;
   /** Same as a first {@link Ingest.subscribe}. */
   onAdmitted?: TailListener;
+  /** Called with each flight that was committed: how long that took. */
+  onCommit?: (tookMs: number) => void;
   /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
   onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
@@ -65,7 +67,11 @@ export interface IngestOptions {
   retentionDays?: number;
 }
 
+export type Protocol = 'http' | 'mqtt';
+
 export interface IngestStats extends LineCounters {
+  /** By the way that it came. */
+  received: Record<Protocol, Received>;
   /** Messages, or rests of messages, that were turned away. */
   rejected: Record<PayloadRejection, number>;
   /** Streams open now. */
@@ -118,6 +124,10 @@ export class Ingest implements AsyncDisposable {
     raw: 0,
     oversized: 0,
   };
+  readonly #received: Record<Protocol, Received> = {
+    http: { lines: 0, bytes: 0, acks: 0 },
+    mqtt: { lines: 0, bytes: 0, acks: 0 },
+  };
   readonly #rejected: Record<PayloadRejection, number> = {
     bomb: 0,
     damaged: 0,
@@ -130,7 +140,13 @@ export class Ingest implements AsyncDisposable {
     this.#limits = { ...defaults, ...options.limits };
     this.#log = log;
     this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
-    this.#coalescer = new Coalescer({ ...this.#limits, store, log, retentionDays });
+    this.#coalescer = new Coalescer({
+      ...this.#limits,
+      store,
+      log,
+      retentionDays,
+      onCommit: options.onCommit,
+    });
     this.#overlaps = new OverlapBook({
       ...this.#limits,
       store,
@@ -166,10 +182,15 @@ export class Ingest implements AsyncDisposable {
    *
    * @throws MillraceError `PARAMETER_INVALID` for a device name that cannot be
    */
-  openStream(device: string, options: { via: 'http' | 'mqtt'; onAck?: (ack: Ack) => void }): InboundStream {
+  openStream(device: string, options: { via: Protocol; onAck?: (ack: Ack) => void }): InboundStream {
+    const received = this.#received[options.via];
     const stream: InboundStream = new InboundStream({
       device: checkDeviceName(device),
-      onAck: options.onAck ?? (() => undefined),
+      onAck: (ack) => {
+        received.acks++;
+        options.onAck?.(ack);
+      },
+      received,
       admission: this.#admission,
       coalescer: this.#coalescer,
       held: this.#held,
@@ -219,6 +240,7 @@ export class Ingest implements AsyncDisposable {
       device,
       admission: this.#admission,
       coalescer: this.#coalescer,
+      received: this.#received.mqtt,
       maxInflatedBytes: this.#limits.maxInflatedBytes,
       inflateGate: this.#inflateGate,
       onRejected: (reason: PayloadRejection) => {
@@ -249,6 +271,7 @@ export class Ingest implements AsyncDisposable {
       if (through > 0) acks.push({ journal, through });
       stored.push({ journal, ranges: ledger.storedAround(first, last) });
     }
+    this.#received.mqtt.acks += stored.length;
     return { acks, stored };
   }
 
@@ -263,6 +286,7 @@ export class Ingest implements AsyncDisposable {
   stats(): IngestStats {
     return {
       ...this.#counters,
+      received: { http: { ...this.#received.http }, mqtt: { ...this.#received.mqtt } },
       rejected: { ...this.#rejected },
       streams: this.#streams.size,
       waitingBytes: this.#coalescer.waitingBytes,

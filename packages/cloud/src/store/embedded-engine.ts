@@ -9,6 +9,7 @@ import {
   type EngineSettings,
   type InsertOptions,
   type LogEngine,
+  maxQueryBytes,
   StoreError,
   shortReason,
 } from './engine.ts';
@@ -87,7 +88,9 @@ export class EmbeddedEngine implements LogEngine {
     try {
       for (let i = 0; i < querySessions + 1; i++) {
         sessions.push(
-          new ChdbSession(join(dataDir, 'clickhouse'), { connectionArgs: [`--config-file=${configFile}`] }),
+          new ChdbSession(join(dataDir, 'clickhouse'), {
+            connectionArgs: [`--config-file=${configFile}`, `--max_query_size=${maxQueryBytes}`],
+          }),
         );
       }
     } catch (error) {

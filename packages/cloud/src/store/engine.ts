@@ -14,6 +14,9 @@ export interface InsertOptions {
   settings?: EngineSettings;
 }
 
+/** Longest statement: what may be read can be limited to many devices, each of which it names. */
+export const maxQueryBytes = 16 * 1024 * 1024;
+
 /** A ClickHouse, inside this process or elsewhere. The same SQL works on both. */
 export interface LogEngine extends AsyncDisposable {
   readonly kind: 'embedded' | 'server';

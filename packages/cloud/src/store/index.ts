@@ -9,6 +9,7 @@ export {
   LogStore,
   type OpenStoreOptions,
   openStore,
+  type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
 export { maxPageLines, type SearchQuery, type StoredLine } from './search.ts';

@@ -1,6 +1,7 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
-import { type Scope, unlimited } from '../query/index.ts';
+import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
+import { whereSql } from './conditions.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
@@ -21,7 +22,7 @@ import {
 import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
-import { string } from './sql.ts';
+import { integer, string } from './sql.ts';
 import { setTextIndex } from './text-index.ts';
 
 export interface OpenStoreOptions {
@@ -36,6 +37,14 @@ export interface OpenStoreOptions {
   maxMemoryBytes?: number;
   /** Longest that a search may run. Default 30. */
   maxSearchSeconds?: number;
+}
+
+/** What the lines take. */
+export interface StoreSize {
+  /** On disk. */
+  bytes: number;
+  rows: number;
+  parts: number;
 }
 
 /** What the store knows of a device by its lines. */
@@ -79,7 +88,22 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
-export const deviceStatsSql = `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
+/** Which devices' figures are wanted. */
+export interface DeviceStatsFilter {
+  /** Only these. */
+  devices?: readonly string[];
+  /** Behind this one, by name. */
+  after?: string;
+  limit?: number;
+}
+
+export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}): string {
+  const conditions = [
+    ...(devices === undefined ? [] : [devicesSql(new Set(devices))]),
+    ...(after === undefined ? [] : [`device > ${string(after)}`]),
+  ];
+  const where = whereSql(conditions);
+  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
 FROM (
   SELECT device, journal, sum(stored) AS stored, sum(n) AS n, min(low) AS low, max(high) AS high, sum(size) AS size,
@@ -87,13 +111,14 @@ FROM (
   FROM (
     SELECT device, journal, count() AS stored, count() AS n, min(seq) AS low, max(seq) AS high,
       sum(length(message) + length(fields)) AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.logs GROUP BY device, journal
+    FROM millrace.logs ${where} GROUP BY device, journal
     UNION ALL
     SELECT device, journal, 0 AS stored, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high,
       0 AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.repeats GROUP BY device, journal)
+    FROM millrace.repeats ${where} GROUP BY device, journal)
   GROUP BY device, journal)
-GROUP BY device ORDER BY device`;
+GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;
+}
 /** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
 export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
 
@@ -174,8 +199,8 @@ export class LogStore implements AsyncDisposable {
   }
 
   /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope): LogReader {
-    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds });
+  reader(scope: Scope, groups?: DeviceGroups): LogReader {
+    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
@@ -183,9 +208,9 @@ export class LogStore implements AsyncDisposable {
     return this.reader(unlimited).search(query);
   }
 
-  /** Every device with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
-  deviceStats(): Promise<DeviceStats[]> {
-    return this.engine.query<DeviceStats>(deviceStatsSql, deviceStatsSettings);
+  /** The devices with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
+  deviceStats(filter?: DeviceStatsFilter): Promise<DeviceStats[]> {
+    return this.engine.query<DeviceStats>(deviceStatsSql(filter), deviceStatsSettings);
   }
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
@@ -198,6 +223,14 @@ export class LogStore implements AsyncDisposable {
     const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
     const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
     return row?.n ?? 0;
+  }
+
+  /** What the lines take. @throws StoreError */
+  async size(): Promise<StoreSize> {
+    const [row] = await this.engine.query<StoreSize>(
+      `SELECT sum(bytes_on_disk) AS bytes, sum(rows) AS rows, count() AS parts FROM system.parts WHERE active AND database = 'millrace' AND table = 'logs'`,
+    );
+    return row ?? { bytes: 0, rows: 0, parts: 0 };
   }
 
   /** Answers when the store does. @throws StoreError */

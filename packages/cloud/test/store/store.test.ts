@@ -248,7 +248,7 @@ describe.each(places)('log store, $name', ({ make }) => {
     ]);
     expect(Math.abs((stats[0]?.lastSeen ?? 0) - Date.now())).toBeLessThan(10_000);
     const plan = await store.engine.query<{ explain: string }>(
-      `EXPLAIN ${deviceStatsSql}`,
+      `EXPLAIN ${deviceStatsSql()}`,
       deviceStatsSettings,
     );
     expect(plan.map((row) => row.explain).join('\n')).toContain('(marks)');

@@ -14,6 +14,11 @@ export interface LogPage {
   cursor?: string;
 }
 
+interface DevicePage {
+  devices: { uuid: string }[];
+  cursor?: string;
+}
+
 export type TailEvent = { line: LogLine } | { skipped: number };
 
 /** The server's log API. Every method throws MillraceError: `SERVER_UNREACHABLE`, `TOKEN_UNUSABLE`, or the server's own. */
@@ -48,8 +53,15 @@ export class LogServer {
   }
 
   async deviceUuids(signal?: AbortSignal): Promise<string[]> {
-    const { devices } = await this.#json<{ devices: { uuid: string }[] }>('/api/v1/devices', signal);
-    return devices.map((device) => device.uuid);
+    const uuids: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const next = cursor === undefined ? '' : `?cursor=${encodeURIComponent(cursor)}`;
+      const page = await this.#json<DevicePage>(`/api/v1/devices${next}`, signal);
+      uuids.push(...page.devices.map((device) => device.uuid));
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+    return uuids;
   }
 
   /**
