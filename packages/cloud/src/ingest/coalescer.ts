@@ -7,6 +7,7 @@ import type { JournalSeqs } from '../store/marks.ts';
 import type { RowRun } from '../store/row-format.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
 import { type EncodedRun, Flight } from './flight.ts';
+import { RowArenas } from './row-arenas.ts';
 
 /** What the coalescer needs of the store. */
 export interface FlightStore {
@@ -38,6 +39,9 @@ export interface CommitStats {
   totalMs: number;
 }
 
+/** What most runs become as rows: a slice of a stream, and some more for each line's columns. */
+const runBytes = 128 * 1024;
+
 /**
  * Collects the rows of all devices into flights and commits one after the other.
  *
@@ -55,6 +59,7 @@ export class Coalescer {
   readonly #options: CoalescerOptions;
   readonly #instance = randomBytes(6).toString('hex');
   readonly #queue: Flight[] = [];
+  readonly #arenas: RowArenas;
   readonly #waiters: (() => void)[] = [];
   readonly #closing = new AbortController();
   #current: Flight | undefined;
@@ -68,6 +73,8 @@ export class Coalescer {
 
   constructor(options: CoalescerOptions) {
     this.#options = options;
+    // One is being filled while another is inserted. A flight is full once it is past its limit, by a run at most.
+    this.#arenas = new RowArenas({ bytes: options.maxFlightBytes + runBytes, most: 2 });
   }
 
   /** Bytes of rows that are not committed yet. */
@@ -125,6 +132,7 @@ export class Coalescer {
       number: ++this.#flights,
       receivedMs: this.#lastReceivedMs,
       retentionDays: this.#options.retentionDays,
+      arena: this.#arenas.take(),
     });
     if (closed) {
       flight.abandon();
@@ -174,7 +182,8 @@ export class Coalescer {
     commits.maxMs = Math.max(commits.maxMs, tookMs);
     commits.totalMs += tookMs;
     this.#waitingBytes -= bytes;
-    flight.commit();
+    const arena = flight.commit();
+    if (arena) this.#arenas.give(arena);
     this.#wake();
   }
 
@@ -183,7 +192,7 @@ export class Coalescer {
     let token = this.#token();
     for (let attempt = 0; left.length > 0; attempt++) {
       try {
-        await this.#options.store.append(Buffer.concat(left.map((run) => run.rows)), {
+        await this.#options.store.append(flight.rowsOf(left), {
           rows: left.reduce((sum, run) => sum + run.count, 0),
           token,
         });

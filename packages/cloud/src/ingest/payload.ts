@@ -18,6 +18,9 @@ export interface PayloadContext {
 
 export type PayloadRejection = 'bomb' | 'damaged' | 'too-large' | 'overloaded';
 
+/** A batch of an agent's is inflated in one piece. */
+const inflateChunkBytes = 128 * 1024;
+
 /** Values of a JSON array that are admitted between two checks for room. */
 const sliceValues = 500;
 
@@ -98,7 +101,7 @@ async function admitGzip(payload: Buffer, context: PayloadContext, collected: Co
   let bytes = 0;
   try {
     // Z_SYNC_FLUSH at the end of the input: a stream that is cut short gives what it has instead of an error.
-    const gunzip = createGunzip({ chunkSize: sliceBytes, finishFlush: constants.Z_SYNC_FLUSH });
+    const gunzip = createGunzip({ chunkSize: inflateChunkBytes, finishFlush: constants.Z_SYNC_FLUSH });
     gunzip.end(payload);
     for await (const chunk of gunzip) {
       bytes += chunk.length;
