@@ -10,6 +10,7 @@ import { Session } from 'chdb';
 import pino from 'pino';
 import { openStore } from '../packages/cloud/src/store/index.ts';
 import { encodeRows, rowSettings } from '../packages/cloud/src/store/row-format.ts';
+import { indexSettings } from '../packages/cloud/src/store/text-index.ts';
 import { encodeLine } from '../packages/wire/src/index.ts';
 import { type BenchBatch, batchesOf, benchLine, deviceName, journalOf } from './cloud-lines.ts';
 
@@ -37,6 +38,7 @@ interface Insert {
 process.once('message', async (start: BareStart) => {
   const { dataDir, textIndex, lines } = start;
   await using store = await openStore({ dataDir, textIndex, log: pino({ level: 'silent' }) });
+  const { insert: indexes } = await indexSettings(store.engine);
   const inserts = start.as === 'columns' ? columnInserts(lines) : rowInserts(lines);
   // The store made the tables and the engine's configuration; a second session inserts.
   const session = new Session(join(dataDir, 'clickhouse'));
@@ -45,8 +47,18 @@ process.once('message', async (start: BareStart) => {
   for (const { bytes, rows } of inserts) {
     const { rowsWritten } = await session.insert(
       start.as === 'columns'
-        ? { table: 'millrace.logs', values: bytes, format: 'JSONEachRow', settings: wholeInserts }
-        : { table: 'millrace.log_ingest', values: bytes, format: 'CSV', settings: { ...rowSettings } },
+        ? {
+            table: 'millrace.logs',
+            values: bytes,
+            format: 'JSONEachRow',
+            settings: { ...wholeInserts, ...indexes },
+          }
+        : {
+            table: 'millrace.log_ingest',
+            values: bytes,
+            format: 'CSV',
+            settings: { ...rowSettings, ...indexes },
+          },
     );
     if (rowsWritten < rows) throw new Error(`${rowsWritten} of ${rows} rows were written`);
   }

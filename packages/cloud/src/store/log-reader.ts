@@ -1,7 +1,7 @@
 import { MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
 import { type Context, type ContextQuery, readContext } from './context.ts';
-import { type LogEngine, StoreError } from './engine.ts';
+import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
 import { type FacetQuery, type Facets, readFacets } from './facets.ts';
 import { type Histogram, type HistogramQuery, readHistogram } from './histogram.ts';
 import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
@@ -17,6 +17,8 @@ export interface LogReaderOptions {
   scope: Scope;
   /** Longest that one statement may run. */
   maxSeconds: number;
+  /** Of the engine, for every statement. */
+  settings?: EngineSettings;
 }
 
 /** Runs a SELECT about lines within the limits of a reader. */
@@ -41,11 +43,13 @@ export class LogReader {
   readonly #engine: LogEngine;
   readonly #scope: Scope;
   readonly #maxSeconds: number;
+  readonly #settings: EngineSettings;
 
-  constructor({ engine, scope, maxSeconds }: LogReaderOptions) {
+  constructor({ engine, scope, maxSeconds, settings = {} }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
     this.#maxSeconds = maxSeconds;
+    this.#settings = settings;
   }
 
   /** One page of lines. */
@@ -75,6 +79,7 @@ export class LogReader {
         max_result_bytes: maxAnswerBytes,
         result_overflow_mode: 'throw',
         max_bytes_before_external_group_by: maxGroupBytes,
+        ...this.#settings,
       });
     } catch (error) {
       throw this.#explain(error);

@@ -22,7 +22,7 @@ import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { string } from './sql.ts';
-import { setTextIndex } from './text-index.ts';
+import { type IndexSettings, indexSettings, setTextIndex } from './text-index.ts';
 
 export interface OpenStoreOptions {
   /** Folder of the embedded ClickHouse. Either this or `url`. */
@@ -72,11 +72,12 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   try {
     await migrate(engine, log);
     await setTextIndex(engine, options.textIndex ?? true);
+    const settings = await indexSettings(engine);
+    return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds, settings });
   } catch (error) {
     await engine.close();
     throw error;
   }
-  return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
 export const deviceStatsSql = `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
@@ -101,9 +102,11 @@ export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
 export class LogStore implements AsyncDisposable {
   readonly engine: LogEngine;
   readonly #maxSearchSeconds: number;
+  readonly #settings: IndexSettings;
 
-  constructor(options: { engine: LogEngine; maxSearchSeconds?: number }) {
+  constructor(options: { engine: LogEngine; maxSearchSeconds?: number; settings?: IndexSettings }) {
     this.engine = options.engine;
+    this.#settings = options.settings ?? { insert: {}, read: {} };
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
 
@@ -116,7 +119,7 @@ export class LogStore implements AsyncDisposable {
     return this.engine.insertRows(rows, {
       table: 'millrace.log_ingest',
       format: 'CSV',
-      settings: rowSettings,
+      settings: { ...rowSettings, ...this.#settings.insert },
       ...options,
     });
   }
@@ -175,7 +178,12 @@ export class LogStore implements AsyncDisposable {
 
   /** Reads lines on behalf of someone who may see those of the scope. */
   reader(scope: Scope): LogReader {
-    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds });
+    return new LogReader({
+      engine: this.engine,
+      scope,
+      maxSeconds: this.#maxSearchSeconds,
+      settings: this.#settings.read,
+    });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
