@@ -75,7 +75,7 @@ process.once('message', async (start: BareStart) => {
     cpuSeconds: (user + system) / 1e6,
     bytesPerLine: sizes.bytes / lines,
   };
-  process.send?.(result, () => process.exit());
+  process.send?.(result);
 });
 
 /** As the cloud's: one insert makes one part. */

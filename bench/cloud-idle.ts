@@ -1,22 +1,20 @@
 /*
- * Many devices that are connected and mostly silent: what they take of the cloud's memory, and how long a line of one of
- * them takes to someone who follows. Each holds an MQTT connection with its ack topic subscribed, as an agent does, and
- * in turns each publishes a batch of one line.
+ * Many devices that are connected and silent but for some: what they take of the cloud's memory, and how long a line takes
+ * to someone who follows all. Each holds an MQTT connection with its ack topic subscribed, as an agent does; those that
+ * print publish batches of one line.
  */
-import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { readEvents } from '../packages/millrace/src/logs/event-stream.ts';
 import { adminToken } from '../tests/support/cloud.ts';
 import { tempDir } from '../tests/support/tmp.ts';
 import { until } from '../tests/support/wait.ts';
+import { startChild } from './child.ts';
 import type { IdleResult, IdleStart } from './cloud-idle-devices.ts';
 import { deviceKey, deviceName } from './cloud-lines.ts';
 import { startBenchCloud } from './cloud-process.ts';
 import { cpuSeconds, machineLoad, memoryMb, quantile, round } from './usage.ts';
 
 const linesPerSecond = 1000;
-/** First contact with a device asks the store about it; lines count from when each has had its turn. */
-const registrationsAtOnce = 8;
+const registrationsAtOnce = 16;
 
 export async function benchIdle(devices: number, seconds: number): Promise<object> {
   await using dir = await tempDir('millrace-bench-');
@@ -33,14 +31,9 @@ export async function benchIdle(devices: number, seconds: number): Promise<objec
   };
   await Promise.all(Array.from({ length: registrationsAtOnce }, registerSome));
   console.error('connecting them…');
-  const child = fork(fileURLToPath(new URL('cloud-idle-devices.ts', import.meta.url)));
-  const ended = new Promise<never>((_, reject) => {
-    child.once('exit', (code, signal) => reject(new Error(`the devices ended with ${signal ?? code}`)));
-  });
-  const answer = <T>() =>
-    Promise.race([new Promise<T>((resolve) => child.once('message', (m) => resolve(m as T))), ended]);
+  await using child = startChild('cloud-idle-devices.ts');
   child.send({ mqttPort: cloud.mqttPort, devices, linesPerSecond, seconds } satisfies IdleStart);
-  await answer();
+  await child.answer();
   const connectedRssMb = memoryMb(pid, 'VmRSS');
   console.error(`connected: RSS ${connectedRssMb} MB; load ${machineLoad()}`);
 
@@ -66,13 +59,14 @@ export async function benchIdle(devices: number, seconds: number): Promise<objec
 
   child.send('go');
   const cpuBefore = cpuSeconds(pid);
-  const result = await answer<IdleResult>();
+  const result = await child.answer<IdleResult>();
   const cpu = cpuSeconds(pid) - cpuBefore;
   await until(() => seen >= result.lines, { what: () => `${result.lines} lines at the tail; ${seen} came` });
   await body.cancel().catch(() => undefined);
   await watching;
   const figures = {
     devices,
+    active: result.active,
     rssMb: memoryMb(pid, 'VmRSS'),
     peakRssMb: memoryMb(pid, 'VmHWM'),
     linesPerSecond: Math.round(result.lines / result.seconds),

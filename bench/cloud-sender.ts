@@ -65,9 +65,7 @@ process.once('message', async (start: SenderStart) => {
     await Promise.all(senders.map((send) => send('rest')));
     const seconds = (performance.now() - startMs) / 1000;
     const { user, system } = process.cpuUsage(cpu);
-    process.send?.({ seconds, cpuSeconds: (user + system) / 1e6, wireBytes } satisfies SenderResult, () =>
-      process.exit(),
-    );
+    process.send?.({ seconds, cpuSeconds: (user + system) / 1e6, wireBytes } satisfies SenderResult);
   });
   const firstLines = [...devices.values()].reduce((sum, { batches }) => sum + (batches[0]?.lastSeq ?? 0), 0);
   process.send?.({ lines: firstLines, seconds: firstSeconds } satisfies SenderReady);

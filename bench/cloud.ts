@@ -3,13 +3,12 @@
  * as agents send them, each stored and confirmed. Beside it the engine alone: the same rows into the same table by a bare
  * `Session.insert`, with and without the index over words.
  */
-import { fork } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { tempDir } from '../tests/support/tmp.ts';
+import { startChild } from './child.ts';
 import type { BareResult, BareStart } from './cloud-bare.ts';
 import { deviceCount, deviceKey, deviceName, lineBytes } from './cloud-lines.ts';
 import { startBenchCloud } from './cloud-process.ts';
@@ -26,8 +25,6 @@ const usage = `npm run bench:cloud [-- options]
 
 A device's first batch, on which the cloud asks its store about it, is not counted.
 Figures are for people on stderr; the last line of stdout has them as JSON.`;
-
-const timeoutMs = 600_000;
 
 const options = readOptions();
 if (options.idle > 0) {
@@ -77,7 +74,7 @@ async function throughCloud(protocol: 'http' | 'mqtt', lines: number): Promise<T
   for (let device = 0; device < deviceCount; device++) {
     await cloud.register(deviceName(device), deviceKey(device));
   }
-  const sender = child('cloud-sender.ts');
+  await using sender = startChild('cloud-sender.ts');
   sender.send({ protocol, url: cloud.url, mqttPort: cloud.mqttPort, lines } satisfies SenderStart);
   const first = await sender.answer<SenderReady>();
   const counted = lines - first.lines;
@@ -106,7 +103,7 @@ async function throughCloud(protocol: 'http' | 'mqtt', lines: number): Promise<T
 
 async function insertBare(lines: number, textIndex: boolean, as: BareStart['as']): Promise<BareResult> {
   await using dir = await tempDir('millrace-bench-');
-  const inserter = child('cloud-bare.ts');
+  await using inserter = startChild('cloud-bare.ts');
   inserter.send({ dataDir: dir.path, lines, textIndex, as } satisfies BareStart);
   const result = await inserter.answer<BareResult>();
   say(
@@ -114,20 +111,6 @@ async function insertBare(lines: number, textIndex: boolean, as: BareStart['as']
       ` ${perSecond(lines, result.seconds)}  ${perSecond(lines, result.cpuSeconds)} of CPU  ${result.bytesPerLine.toFixed(1)} bytes a line`,
   );
   return result;
-}
-
-/** A process of ours that answers messages; whatever else happens to it is an error. */
-function child(file: string) {
-  const started = fork(fileURLToPath(new URL(file, import.meta.url)), { timeout: timeoutMs });
-  return {
-    send: (message: object | string) => started.send(message),
-    answer<T>(): Promise<T> {
-      return new Promise((resolve, reject) => {
-        started.once('message', (message) => resolve(message as T));
-        started.once('exit', (code, signal) => reject(new Error(`${file} ended with ${signal ?? code}`)));
-      });
-    },
-  };
 }
 
 function profileEnv(protocol: string): Record<string, string> {

@@ -50,7 +50,7 @@ process.once('message', async ({ dataDir, lines, textFile }: DataStart) => {
   );
   // What is dirty cannot be dropped from memory later.
   execFileSync('sync', [textFile]);
-  process.send?.(made, () => process.exit());
+  process.send?.(made);
 });
 
 /** Messages hold ids and numbers that hardly repeat; a few lines in a million hold what is searched for. */

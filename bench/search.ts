@@ -3,13 +3,13 @@
  * the real cloud. Each is asked once cold (the program has just started, and none of the store's files is in memory) and
  * then again and again. Beside it `grep` over the same messages as text, in memory.
  */
-import { execFileSync, fork, spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { adminToken } from '../tests/support/cloud.ts';
 import { tempDir } from '../tests/support/tmp.ts';
+import { startChild } from './child.ts';
 import { startBenchCloud } from './cloud-process.ts';
 import type { DataMade, DataStart } from './search-data.ts';
 import { cpuSeconds, machineLoad, quantile, round } from './usage.ts';
@@ -135,13 +135,10 @@ function forgetFiles(folder: string): void {
   }
 }
 
-function makeLines(): Promise<DataMade> {
-  const child = fork(fileURLToPath(new URL('search-data.ts', import.meta.url)));
-  child.send({ dataDir: dir, lines: options.lines, textFile } satisfies DataStart);
-  return new Promise((resolve, reject) => {
-    child.once('message', (made) => child.once('exit', () => resolve(made as DataMade)));
-    child.once('exit', (code, signal) => reject(new Error(`making the lines ended with ${signal ?? code}`)));
-  });
+async function makeLines(): Promise<DataMade> {
+  await using maker = startChild('search-data.ts');
+  maker.send({ dataDir: dir, lines: options.lines, textFile } satisfies DataStart);
+  return await maker.answer<DataMade>();
 }
 
 function say(...lines: string[]): void {
