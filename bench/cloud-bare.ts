@@ -3,7 +3,7 @@
  * table with `Session.insert` of chdb and nothing else. The parent sends a BareStart and gets a BareResult.
  *
  * `columns`: JSON objects whose keys are the table's columns, straight into `millrace.logs`.
- * `rows`: the bytes that the cloud hands to its engine, into `millrace.log_ingest`, whose view takes the lines apart.
+ * `rows`: the bytes that the cloud hands to its engine, into `millrace.log_arrivals`, whose view takes the lines apart.
  */
 import { join } from 'node:path';
 import { Session } from 'chdb';
@@ -54,7 +54,7 @@ process.once('message', async (start: BareStart) => {
             settings: { ...wholeInserts, ...indexes },
           }
         : {
-            table: 'millrace.log_ingest',
+            table: 'millrace.log_arrivals',
             values: bytes,
             format: 'CSV',
             settings: { ...rowSettings, ...indexes },
@@ -131,7 +131,7 @@ function rowInserts(lines: number): Insert[] {
     for (let i = 0; i < count; i++) text += `${encodeLine(benchLine(device, firstSeq + i))}\n`;
     return encodeRows(
       { device: deviceName(device), journal: journalOf(device), firstSeq, count, lines: Buffer.from(text) },
-      { receivedMs: receivedMs + nth, retentionDays: 30 },
+      { receivedMs: receivedMs + nth, retention: 30 },
     );
   });
 }

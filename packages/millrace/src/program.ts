@@ -5,6 +5,7 @@ import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
 import { type LogsOptions, printLogs } from './logs/command.ts';
 import { untilStopped } from './running/until-stopped.ts';
+import type { InstallOptions, UninstallOptions } from './service/install.ts';
 import { programLog } from './terminal/program-log.ts';
 import { settingsTable } from './terminal/settings-table.ts';
 
@@ -29,7 +30,7 @@ export function createProgram(context: ProgramContext): Command {
     .configureHelp({ showGlobalOptions: false });
   for (const command of [
     upCommand(context),
-    agentCommand(context),
+    withService(context, agentCommand(context)),
     cloudCommand(context),
     logsCommand(context),
     journalCommand(context),
@@ -50,6 +51,45 @@ function upCommand({ env, stdout, exitWith }: ProgramContext): Command {
     });
 }
 
+const installHelp = `
+Settings are given as NAME=value and kept in a file that only its owner may read; NAME= takes one away.
+Without --root the agent runs as a user of its own that may read logs and open Docker's socket, and nothing else.
+
+Examples:
+  sudo millrace agent install CLOUD_ENDPOINT=https://logs.example.com JOIN_KEY=…
+  sudo millrace agent install --settings fleet.env    the same from a file: no key on a command line
+  sudo millrace agent install MQTT_BROKER=            takes a setting away, and restarts the agent
+  millrace agent install --user --dry-run             shows what would be written`;
+
+/** \`millrace agent install\` and \`uninstall\`. */
+function withService({ env, stdout, exitWith }: ProgramContext, agent: Command): Command {
+  const load = () => import('./service/install.ts');
+  agent
+    .command('install')
+    .description('make the agent a service that starts with the machine (systemd), or change its settings')
+    .argument('[settings...]', 'NAME=value')
+    .option('--settings <file>', 'take settings from a file of NAME=value lines')
+    .option('--user', 'a service of the calling user, without root')
+    .option('--root', 'run as root: for a DATA_DIR elsewhere, or a shutdown by the device API')
+    .option('--dry-run', 'print what would be written, without keys; change nothing')
+    .option('--no-start', 'start with the machine only')
+    .addHelpText('after', installHelp)
+    .action(async (settings: string[], options: InstallOptions) => {
+      await (await load()).installAgent(settings, options, { env, stdout });
+      exitWith(0);
+    });
+  agent
+    .command('uninstall')
+    .description('stop the service and take it away; the journal stays')
+    .option('--user', 'the service of the calling user')
+    .option('--purge', 'remove the journal, the identity and the settings too')
+    .action(async (options: UninstallOptions) => {
+      await (await load()).uninstallAgent(options, { env, stdout });
+      exitWith(0);
+    });
+  return agent;
+}
+
 function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {
   return service('agent', agentSettings, stdout)
     .description('run the agent alone: capture the logs of this machine and ship them')
@@ -61,13 +101,41 @@ function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {
 }
 
 function cloudCommand({ env, stdout, exitWith }: ProgramContext): Command {
-  return service('cloud', cloudSettings, stdout)
+  const cloud = service('cloud', cloudSettings, stdout)
     .description('run the cloud alone: receive, store and serve the logs of devices')
     .action(async () => {
       const { startCloudAlone } = await import('./up/cloud-alone.ts');
       const log = programLog(stdout, env);
       exitWith(await untilStopped(() => startCloudAlone({ env, log, stdout }), { log }));
     });
+  const load = () => import('./cloud/commands.ts');
+  // What is printed is the answer; the parts' own log would get in between.
+  const context = () => ({ env, stdout, log: programLog(stdout, { ...env, LOG_LEVEL: 'silent' }) });
+  cloud
+    .command('check')
+    .description('read the settings and try to reach every part; nothing is changed')
+    .option('--json', 'JSON instead of a table')
+    .action(async ({ json = false }: { json?: boolean }) => {
+      exitWith((await (await load()).check(json, context())) ? 0 : 1);
+    });
+  cloud
+    .command('backup')
+    .description('copy everything that is stored into a folder of BACKUP_DIR, while the cloud runs or not')
+    .option('--url <url>', 'address of the cloud')
+    .option('--json', 'JSON instead of text')
+    .action(async (options: { url?: string; json?: boolean }) => {
+      await (await load()).backUp(options, context());
+      exitWith(0);
+    });
+  cloud
+    .command('restore')
+    .description('make DATA_DIR out of a backup; what is there is not overwritten')
+    .argument('<folder>', 'the backup')
+    .action(async (folder: string) => {
+      await (await load()).restoreFrom(folder, context());
+      exitWith(0);
+    });
+  return cloud;
 }
 
 function service(name: string, settings: Settings, stdout: NodeJS.WriteStream): Command {

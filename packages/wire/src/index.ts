@@ -5,6 +5,7 @@ export * from './fields.ts';
 export * from './levels.ts';
 export * from './limits.ts';
 export * from './message.ts';
+export * from './state.ts';
 export * from './text.ts';
 export * from './time.ts';
 export * from './topics.ts';

@@ -71,8 +71,15 @@ export const contextSchema = z.object({
 export const deviceSchema = z.object({
   uuid: z.string(),
   name: z.string().nullable(),
+  fleet: z.string().nullable().describe('Null for none.'),
+  tags: z.record(z.string(), z.string()),
   registered: z.boolean().describe('False for a device that is known by its lines alone.'),
   online: z.boolean().nullable().describe('Null when nothing was ever heard of it.'),
+  onlineChangedAt: z
+    .number()
+    .nullable()
+    .describe('Since when `online` has been what it is, in ms since 1970. Streams: since the cloud started.'),
+  reportedAt: z.number().nullable().describe('When it last reported its state.'),
   createdAt: z.number().nullable().describe('When it registered, in ms since 1970.'),
   firstSeen: z.number().nullable().describe('Arrival of its oldest line that is stored, in ms since 1970.'),
   lastSeen: z.number().nullable().describe('Arrival of its newest line.'),

@@ -9,6 +9,7 @@ import {
   type EngineSettings,
   type InsertOptions,
   type LogEngine,
+  maxQueryBytes,
   StoreError,
   shortReason,
 } from './engine.ts';
@@ -21,6 +22,8 @@ export interface EmbeddedEngineOptions {
   log: Logger;
   /** Cap on the engine's memory. Beyond it a statement fails, the process lives. Default: a quarter of the RAM. */
   maxMemoryBytes?: number;
+  /** Where backups are written to and read from. Without it there are none. */
+  backupDir?: string;
   /** Queries that run at a time; more wait their turn. Default 4. */
   querySessions?: number;
   /** Queries that may wait; more are refused. Default 256. */
@@ -67,7 +70,7 @@ export class EmbeddedEngine implements LogEngine {
     const configFile = join(dataDir, 'engine.xml');
     try {
       await mkdir(dataDir, { recursive: true, mode: 0o700 });
-      await writeFile(configFile, engineConfig(options.maxMemoryBytes ?? Math.floor(totalmem() / 4)));
+      await writeFile(configFile, engineConfig(options));
     } catch (error) {
       throw new MillraceError('DATA_DIR_UNUSABLE', `${dataDir}: ${errorText(error)}`, { cause: error });
     }
@@ -87,7 +90,9 @@ export class EmbeddedEngine implements LogEngine {
     try {
       for (let i = 0; i < querySessions + 1; i++) {
         sessions.push(
-          new ChdbSession(join(dataDir, 'clickhouse'), { connectionArgs: [`--config-file=${configFile}`] }),
+          new ChdbSession(join(dataDir, 'clickhouse'), {
+            connectionArgs: [`--config-file=${configFile}`, `--max_query_size=${maxQueryBytes}`],
+          }),
         );
       }
     } catch (error) {
@@ -250,7 +255,12 @@ function asStoreError(error: unknown): unknown {
 }
 
 // The engine's own defaults are a server's: 0.9 of the RAM, and caches of 5 GiB each.
-function engineConfig(maxMemoryBytes: number): string {
+function engineConfig({ maxMemoryBytes = Math.floor(totalmem() / 4), backupDir }: EmbeddedEngineOptions) {
+  const backups =
+    backupDir === undefined
+      ? ''
+      : `
+  <backups><allowed_path>${xmlText(resolve(backupDir))}</allowed_path></backups>`;
   return `<clickhouse>
   <max_server_memory_usage>${maxMemoryBytes}</max_server_memory_usage>
   <mark_cache_size>67108864</mark_cache_size>
@@ -258,7 +268,11 @@ function engineConfig(maxMemoryBytes: number): string {
   <primary_index_cache_size>67108864</primary_index_cache_size>
   <index_uncompressed_cache_size>0</index_uncompressed_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
-  <background_pool_size>2</background_pool_size>
+  <background_pool_size>2</background_pool_size>${backups}
 </clickhouse>
 `;
+}
+
+function xmlText(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

@@ -3,13 +3,18 @@ export { type Context, type ContextQuery, maxContextLines } from './context.ts';
 export { type LogEngine, StoreError } from './engine.ts';
 export { type Facets, maxFacets, maxFacetValues } from './facets.ts';
 export { type Histogram, type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
+export { inspectStore } from './inspect.ts';
 export { LogReader, type SearchResult } from './log-reader.ts';
 export {
   type DeviceStats,
   LogStore,
   type OpenStoreOptions,
   openStore,
+  restoreStore,
+  type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
+export type { Deletion, Partition, RemovalReason } from './removal.ts';
 export { maxPageLines, type SearchQuery, type StoredLine } from './search.ts';
 export type { SeqRange } from './seq-ranges.ts';
+export type { DayUsage, Removal, UsageQuery } from './usage.ts';

@@ -1,5 +1,6 @@
 import { MillraceError } from '@millrace/wire';
-import type { Scope } from '../query/index.ts';
+import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
+import type { LineConditions } from './conditions.ts';
 import { type Context, type ContextQuery, readContext } from './context.ts';
 import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
 import { type FacetQuery, type Facets, readFacets } from './facets.ts';
@@ -15,6 +16,8 @@ export interface SearchResult {
 export interface LogReaderOptions {
   engine: LogEngine;
   scope: Scope;
+  /** Resolves what a query says about fleets and tags; without it such a query is refused. */
+  groups?: DeviceGroups;
   /** Longest that one statement may run. */
   maxSeconds: number;
   /** Of the engine, for every statement. */
@@ -42,34 +45,43 @@ const regexRefused = 427;
 export class LogReader {
   readonly #engine: LogEngine;
   readonly #scope: Scope;
+  readonly #groups: DeviceGroups | undefined;
   readonly #maxSeconds: number;
   readonly #settings: EngineSettings;
 
-  constructor({ engine, scope, maxSeconds, settings = {} }: LogReaderOptions) {
+  constructor({ engine, scope, groups, maxSeconds, settings = {} }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
+    this.#groups = groups;
     this.#maxSeconds = maxSeconds;
     this.#settings = settings;
   }
 
   /** One page of lines. */
   async search(query: SearchQuery): Promise<SearchResult> {
-    return page(await this.#select<LogRow>(searchSql(query, this.#scope)), query);
+    const asked = await this.#resolved(query);
+    return page(await this.#select<LogRow>(searchSql(asked, this.#scope)), asked);
   }
 
   /** Counts lines by time, and within that by a value. */
-  histogram(query: HistogramQuery): Promise<Histogram> {
-    return readHistogram(this.#select, query, this.#scope);
+  async histogram(query: HistogramQuery): Promise<Histogram> {
+    return readHistogram(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** Counts lines by the values of fields, the most frequent first. */
-  facets(query: FacetQuery): Promise<Facets> {
-    return readFacets(this.#select, query, this.#scope);
+  async facets(query: FacetQuery): Promise<Facets> {
+    return readFacets(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** The lines around a line. @throws MillraceError `NOT_FOUND` */
   context(query: ContextQuery): Promise<Context> {
     return readContext(this.#select, query, this.#scope);
+  }
+
+  /** What is asked, without fleets and tags. */
+  async #resolved<T extends LineConditions>(asked: T): Promise<T> {
+    if (asked.query === undefined) return asked;
+    return { ...asked, query: await resolveGroups(asked.query, this.#groups) };
   }
 
   readonly #select: Select = async <T>(sql: string) => {

@@ -8,6 +8,7 @@ import {
   type EngineSettings,
   type InsertOptions,
   type LogEngine,
+  maxQueryBytes,
   StoreError,
   shortReason,
 } from './engine.ts';
@@ -126,6 +127,7 @@ export class ServerEngine implements LogEngine {
         format: 'JSONEachRow',
         clickhouse_settings: {
           output_format_json_quote_64bit_integers: 0,
+          max_query_size: String(maxQueryBytes),
           wait_end_of_query: 1,
           ...settings,
         },

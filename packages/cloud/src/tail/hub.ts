@@ -25,6 +25,8 @@ export class TailHub {
   readonly #log: Logger;
   readonly #watchers = new Set<Watcher>();
   #unsubscribe: (() => void) | undefined;
+  /** Lines that watchers passed over, since they were too slow. */
+  skippedLines = 0;
 
   constructor({ ingest, log }: { ingest: Ingest; log: Logger }) {
     this.#ingest = ingest;

@@ -178,6 +178,8 @@ test('devices are listed with what is known of them', async () => {
     {
       uuid: 'dev-1',
       name: null,
+      fleet: null,
+      tags: {},
       registered: true,
       online: null,
       createdAt: expect.any(Number),
@@ -268,16 +270,33 @@ test('the OpenAPI document describes every route', async () => {
   };
   expect(document.openapi).toBe('3.1.0');
   expect(Object.keys(document.paths).sort()).toEqual([
+    '/api/v1/audit',
+    '/api/v1/backups',
     '/api/v1/devices',
+    '/api/v1/devices/{uuid}',
     '/api/v1/devices/{uuid}/gaps',
+    '/api/v1/devices/{uuid}/key',
+    '/api/v1/devices/{uuid}/logs',
+    '/api/v1/devices/{uuid}/usage',
+    '/api/v1/fleets',
+    '/api/v1/fleets/{name}',
     '/api/v1/logs',
     '/api/v1/logs/context',
     '/api/v1/logs/facets',
     '/api/v1/logs/histogram',
     '/api/v1/logs/tail',
+    '/api/v1/policies',
+    '/api/v1/policies/{id}',
+    '/api/v1/searches',
+    '/api/v1/searches/{id}',
+    '/api/v1/store',
+    '/api/v1/tokens',
+    '/api/v1/tokens/{name}',
+    '/api/v1/usage',
     '/device/register',
     '/device/v2/{uuid}/log-stream',
     '/healthz',
+    '/metrics',
   ]);
   const parameters = document.paths['/api/v1/logs']?.get?.parameters?.map(({ name }) => name);
   expect(parameters?.sort()).toEqual(

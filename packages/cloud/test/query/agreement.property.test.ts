@@ -182,9 +182,9 @@ beforeAll(async () => {
       count: of.length,
       lines: Buffer.from(of.map((one) => `${asIngested(one)}\n`).join('')),
     };
-    const rows = encodeRows(run, { receivedMs: 5_000_000, retentionDays: 30_000 });
+    const rows = encodeRows(run, { receivedMs: 5_000_000, retention: 30_000 });
     await store.append(rows, { rows: of.length, token: device });
-    lines.push(...new AdmittedLines({ ...run, rows, refusals: 0 }, 5_000_000).messages());
+    lines.push(...new AdmittedLines({ ...run, rows, retention: 30_000, refusals: 0 }, 5_000_000).messages());
   }
 });
 afterAll(async () => {

@@ -1,4 +1,12 @@
-import { type ErrorCode, errorCatalogue, errorText, type LogMessage, MillraceError } from '@millrace/wire';
+import { setTimeout as pause } from 'node:timers/promises';
+import {
+  type ErrorCode,
+  errorCatalogue,
+  errorText,
+  type LogMessage,
+  MillraceError,
+  type Problem,
+} from '@millrace/wire';
 import type { Access } from './access.ts';
 import { readEvents } from './event-stream.ts';
 import { filterQuery, type LogFilter } from './filter.ts';
@@ -11,6 +19,25 @@ export interface LogLine extends LogMessage {
 export interface LogPage {
   logs: LogLine[];
   /** Leads to the next page; none when this was the last. */
+  cursor?: string;
+}
+
+const backupPollMs = 200;
+
+export interface BackupMade {
+  name: string;
+  path: string;
+  lines: number;
+  records: boolean;
+}
+
+interface BackupList {
+  backups: BackupMade[];
+  failed: { name: string; problem: Problem } | null;
+}
+
+interface DevicePage {
+  devices: { uuid: string }[];
   cursor?: string;
 }
 
@@ -47,9 +74,28 @@ export class LogServer {
     return this.#json(`/api/v1/logs?${query}`, signal);
   }
 
+  /** Waits until a backup is whole, which takes as long as copying everything that is stored does. */
+  async makeBackup(): Promise<BackupMade> {
+    const { name } = await this.#json<{ name: string }>('/api/v1/backups', undefined, 'POST');
+    for (;;) {
+      const { backups, failed } = await this.#json<BackupList>('/api/v1/backups');
+      const made = backups.find((backup) => backup.name === name);
+      if (made) return made;
+      if (failed?.name === name) throw new MillraceError(failed.problem.code, failed.problem.detail);
+      await pause(backupPollMs);
+    }
+  }
+
   async deviceUuids(signal?: AbortSignal): Promise<string[]> {
-    const { devices } = await this.#json<{ devices: { uuid: string }[] }>('/api/v1/devices', signal);
-    return devices.map((device) => device.uuid);
+    const uuids: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const next = cursor === undefined ? '' : `?cursor=${encodeURIComponent(cursor)}`;
+      const page = await this.#json<DevicePage>(`/api/v1/devices${next}`, signal);
+      uuids.push(...page.devices.map((device) => device.uuid));
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+    return uuids;
   }
 
   /**
@@ -82,8 +128,8 @@ export class LogServer {
     }
   }
 
-  async #json<T>(path: string, signal?: AbortSignal): Promise<T> {
-    const response = await this.#request(path, signal);
+  async #json<T>(path: string, signal?: AbortSignal, method?: 'POST'): Promise<T> {
+    const response = await this.#request(path, signal, method);
     try {
       return (await response.json()) as T;
     } catch (error) {
@@ -92,23 +138,24 @@ export class LogServer {
     }
   }
 
-  async #request(path: string, signal?: AbortSignal): Promise<Response> {
-    let response = await this.#fetch(path, signal);
+  async #request(path: string, signal?: AbortSignal, method?: 'POST'): Promise<Response> {
+    let response = await this.#fetch(path, signal, method);
     if (response.status === 401) {
       const renewed = await this.#renew();
       if (renewed.token !== this.#access.token) {
         await response.body?.cancel();
         this.#access = renewed;
-        response = await this.#fetch(path, signal);
+        response = await this.#fetch(path, signal, method);
       }
     }
     if (response.ok) return response;
     throw await this.#refusal(response);
   }
 
-  async #fetch(path: string, signal?: AbortSignal): Promise<Response> {
+  async #fetch(path: string, signal?: AbortSignal, method = 'GET'): Promise<Response> {
     try {
       return await fetch(`${this.#access.url}${path}`, {
+        method,
         headers: { authorization: `Bearer ${this.#access.token}` },
         // A redirect would carry the token to somewhere nobody named.
         redirect: 'manual',

@@ -1,6 +1,7 @@
 import { type BigIntStats, closeSync, createReadStream, fstatSync, openSync, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { createGunzip } from 'node:zlib';
+import type { Gap } from '../../logging/gap.ts';
 import { type FileHead, headOf, headTailBytes } from './point.ts';
 
 const readAt = promisify(read);
@@ -15,6 +16,8 @@ export interface LogFile {
   head: FileHead | undefined;
   /** Nothing will be appended any more. */
   isFinal: boolean;
+  /** What nobody could read in front of it. */
+  gap: Gap | undefined;
   /** Fills `buffer` from `offset` on; returns fewer bytes at the end. Offsets never decrease by more than a buffer. */
   read(buffer: Buffer, offset: number): Promise<number>;
   /** Whether it still begins as it did: not when it was cut to nothing and written anew. */
@@ -41,6 +44,7 @@ class PlainFile implements LogFile {
   readonly ino: number;
   head: FileHead | undefined;
   isFinal = false;
+  gap: Gap | undefined;
   readonly #fd: number;
   readonly #tail = Buffer.alloc(headTailBytes);
 
@@ -79,6 +83,7 @@ class CompressedFile implements LogFile {
   readonly ino: number;
   head: FileHead | undefined;
   readonly isFinal = true;
+  gap: Gap | undefined;
   readonly #fd: number;
   readonly #chunks: AsyncIterator<Buffer>;
   #held: Buffer = empty;
