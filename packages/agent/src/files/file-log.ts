@@ -10,6 +10,7 @@ import {
   look,
   lookNow,
   openAt,
+  openBehindRotated,
   openRotated,
   rotatedFrom,
 } from './rotation.ts';
@@ -166,8 +167,8 @@ export class FileLog {
     if (last && !last.isOld && present?.inode === last.inode && present.device === last.device) return;
     if (last) last.isOld = true;
     const { bornMs } = (await last?.times()) ?? { bornMs: Date.now() };
-    const rotated = await rotatedFrom(this.path, this.#options.folders);
-    const current = present && !this.#options.isRotated() ? await TailedFile.open(this.path) : undefined;
+    const isWanted = present !== undefined && !this.#options.isRotated();
+    const { rotated, current } = await openBehindRotated(this.path, isWanted, this.#options.folders);
     this.#addOld(await this.#between(rotated, last ? [last] : [], bornMs));
     if (!current) return;
     this.#push(current);

@@ -106,6 +106,28 @@ function numberOf(path: string): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
+/**
+ * The file that has the name, opened, and those that had it before. In between nothing was rotated: else it would be in
+ * neither of the two. Without the one when rotations do not stop.
+ *
+ * @throws Error as `open` does
+ */
+export async function openBehindRotated(
+  path: string,
+  isWanted: boolean,
+  folders: Folders,
+): Promise<{ rotated: FoundFile[]; current: TailedFile | undefined }> {
+  let rotated = await rotatedFrom(path, folders);
+  for (let attempt = 0; isWanted && attempt < maxAttempts; attempt++) {
+    const current = await TailedFile.open(path);
+    const again = await rotatedFrom(path, folders);
+    if (namesOf(again) === namesOf(rotated)) return { rotated, current };
+    await current.close();
+    rotated = again;
+  }
+  return { rotated, current: undefined };
+}
+
 /** Opens a file that a rotation made, to be read under the name it had; `undefined` when that cannot be done. */
 export async function openRotated(
   file: FoundFile,
