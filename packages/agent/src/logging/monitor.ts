@@ -11,7 +11,7 @@ import { findOwnContainer } from '../docker/own-container.ts';
 import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
 import { type ContainerIdentity, isLeftAlone } from '../docker/services.ts';
-import { type ContainerEvent, type EngineSession, watchEngine } from '../docker/watcher.ts';
+import { type ContainerEvent, type EngineSession, readingActions, watchEngine } from '../docker/watcher.ts';
 import { type RuleSource, shapingOf } from '../shape/container-shaping.ts';
 import { type DropCounts, noDrops } from '../shape/shaper.ts';
 import { type GapCounts, noGaps } from './gap.ts';
@@ -157,6 +157,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
     this.watching = watchEngine(
       {
         api: this.api,
+        actions: readingActions,
         retry: this.options.retry ?? { minMs: 500, maxMs: 30_000 },
         heartbeatMs: this.options.heartbeatMs ?? 15_000,
         onConnected: (containers, session) => {
@@ -347,9 +348,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
 
   /** Lines take the short way where there is one backend, and it has one. */
   private encodedLog(): EncodedLog | undefined {
-    const [backend, other] = this.backends;
-    const log = backend?.encoded;
-    if (!log || other) return undefined;
+    const log = this.backends.length === 1 ? this.backends[0]?.encoded : undefined;
+    if (!log) return undefined;
     return {
       present: (timestampMs) => log.present(timestampMs),
       add: (line, source) => {
