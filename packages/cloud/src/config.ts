@@ -143,6 +143,12 @@ export const cloudSettings = {
     help: 'Token for the API; replaces the one set or made earlier.',
     secret: true,
   }),
+  backupDir: setting({
+    env: 'BACKUP_DIR',
+    schema: z.string().optional(),
+    defaultText: 'DATA_DIR/backups',
+    help: 'Folder in which backups are made.',
+  }),
   clickhouseUrl: setting({
     env: 'CLICKHOUSE_URL',
     schema: url(['http:', 'https:']),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
+import { Backups } from './backup/backups.ts';
 import { type BrokerStats, EmbeddedBroker } from './broker/embedded.ts';
 import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
@@ -65,7 +66,7 @@ const drainMs = 3000;
 export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
-  const { dataDir } = config;
+  const { dataDir, backupDir = join(dataDir, 'backups') } = config;
   const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
   // Ends what has started, last first, should a later part fail.
   await using starting = new AsyncDisposableStack();
@@ -75,7 +76,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const [records, store] = await both(
     Records.open({ dataDir, databaseUrl: config.databaseUrl, log: log.child({ part: 'records' }) }),
     openStore({
-      ...(config.clickhouseUrl ? { url: config.clickhouseUrl } : { dataDir: join(dataDir, 'store') }),
+      ...(config.clickhouseUrl
+        ? { url: config.clickhouseUrl }
+        : { dataDir: join(dataDir, 'store'), backupDir }),
       log: log.child({ part: 'store' }),
     }),
   );
@@ -149,6 +152,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         broker: async () => mqtt.check(),
       },
       disconnectMqtt: mqtt.disconnect,
+      backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
       metricsSources: {
         ingest: () => ingest.stats(),

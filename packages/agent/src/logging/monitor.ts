@@ -11,7 +11,7 @@ import { findOwnContainer } from '../docker/own-container.ts';
 import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
 import { type ContainerIdentity, isLeftAlone } from '../docker/services.ts';
-import { type ContainerEvent, type EngineSession, watchEngine } from '../docker/watcher.ts';
+import { type ContainerEvent, type EngineSession, readingActions, watchEngine } from '../docker/watcher.ts';
 import { type RuleSource, shapingOf } from '../shape/container-shaping.ts';
 import { type DropCounts, noDrops } from '../shape/shaper.ts';
 import { type GapCounts, noGaps } from './gap.ts';
@@ -154,6 +154,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
     this.watching = watchEngine(
       {
         api: this.api,
+        actions: readingActions,
         retry: this.options.retry ?? { minMs: 500, maxMs: 30_000 },
         heartbeatMs: this.options.heartbeatMs ?? 15_000,
         onConnected: (containers, session) => {

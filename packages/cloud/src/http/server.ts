@@ -5,6 +5,7 @@ import { MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -18,9 +19,12 @@ import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
+import { backupRoutes } from './backups.ts';
+import { balenaLogsRoute } from './balena-logs.ts';
 import { authorize, forReaders } from './bearer.ts';
 import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
+import { exportRoute } from './export/route.ts';
 import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
@@ -51,6 +55,7 @@ export interface HttpServerOptions {
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Ends what a device has open at the broker, when its key has changed. */
   disconnectMqtt?: (uuid: string) => void;
+  backups: Backups;
   metrics: CloudMetrics;
   /** What is shown at `/metrics`, beside what this server knows itself. */
   metricsSources: Omit<MetricsSources, 'tails' | 'checks'>;
@@ -139,6 +144,19 @@ export class HttpServer implements AsyncDisposable {
     await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
+    const live = {
+      ...options,
+      hub,
+      signal: this.#stopping.signal,
+      recheckMs: tuning.tailRecheckMs,
+      heartbeatMs: tuning.tailHeartbeatMs,
+      maxWaitingBytes: tuning.tailMaxWaitingBytes,
+    };
+    await app.register(async (device) => {
+      device.decorateRequest('caller');
+      device.addHook('onRequest', authorize(identity));
+      await device.register(balenaLogsRoute, live);
+    });
     await app.register(metricsRoute, {
       identity,
       metrics,
@@ -153,6 +171,7 @@ export class HttpServer implements AsyncDisposable {
         api.decorateRequest('caller');
         api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
+        await api.register(exportRoute, options);
         await api.register(deviceRoutes, {
           ...options,
           disconnect: (uuid) => {
@@ -165,16 +184,10 @@ export class HttpServer implements AsyncDisposable {
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
         await api.register(auditRoute, options);
+        await api.register(backupRoutes, options);
         await api.register(policyRoutes, options);
         await api.register(usageRoutes, options);
-        await api.register(tailRoute, {
-          ...options,
-          hub,
-          signal: this.#stopping.signal,
-          recheckMs: tuning.tailRecheckMs,
-          heartbeatMs: tuning.tailHeartbeatMs,
-          maxWaitingBytes: tuning.tailMaxWaitingBytes,
-        });
+        await api.register(tailRoute, live);
         api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
           this.#app.swagger(),
         );

@@ -132,6 +132,9 @@ const migrations: readonly Migration[] = [
   },
 ];
 
+/** Version of the tables that this program makes. */
+export const newestVersion = Math.max(...migrations.map(({ version }) => version));
+
 // Any number does, as long as every process uses the same.
 const lockKey = 7_276_417;
 
@@ -152,11 +155,10 @@ export async function migrate(database: Database, upTo = Number.POSITIVE_INFINIT
       sql`SELECT coalesce(max(version), 0)::int AS version FROM millrace_migrations`,
     )) as unknown as { rows: { version: number }[] };
     const current = rows[0]?.version ?? 0;
-    const newest = migrations.at(-1)?.version ?? 0;
-    if (current > newest) {
+    if (current > newestVersion) {
       throw new MillraceError(
         'DATA_DIR_UNUSABLE',
-        `the records are at version ${current} and this program knows only ${newest}: it is older than the one that wrote them`,
+        `the records are at version ${current} and this program knows only ${newestVersion}: it is older than the one that wrote them`,
       );
     }
     for (const { version, name, statements } of migrations) {

@@ -104,6 +104,11 @@ export class Records extends RecordTables implements AsyncDisposable {
     });
   }
 
+  /** All of the embedded database, for a backup; `undefined` for a server, which has its own means. */
+  async dump(): Promise<Uint8Array | undefined> {
+    return this.#opened.dump?.();
+  }
+
   /** Throws when the database does not answer. */
   async ping(): Promise<void> {
     await this.#opened.database.execute(sql`SELECT 1`);

@@ -1,11 +1,11 @@
-import { MillraceError } from '@millrace/wire';
+import { type LogPage, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
 import { journalsSettings, journalsSql } from './journals.ts';
-import { LogReader, type SearchResult } from './log-reader.ts';
+import { LogReader } from './log-reader.ts';
 import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
 import {
@@ -46,6 +46,8 @@ export interface OpenStoreOptions {
   textIndex?: boolean;
   /** Cap on the embedded engine's memory. Default: a quarter of the RAM. */
   maxMemoryBytes?: number;
+  /** Where the embedded engine writes backups to. Without it there are none. */
+  backupDir?: string;
   /** Longest that a search may run. Default 30. */
   maxSearchSeconds?: number;
 }
@@ -88,6 +90,7 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
           dataDir: dataDir as string,
           log,
           maxMemoryBytes: options.maxMemoryBytes,
+          backupDir: options.backupDir,
         });
   try {
     await migrate(engine, log);
@@ -97,6 +100,22 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
     throw error;
   }
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
+}
+
+export interface RestoreStoreOptions {
+  /** A folder that {@link LogStore.backUp} made. */
+  from: string;
+  /** The folder around it. */
+  backupDir: string;
+  /** Of the embedded engine to make. */
+  dataDir: string;
+  log: Logger;
+}
+
+/** Makes a store as it was when it was backed up, schema included. @throws StoreError */
+export async function restoreStore({ from, backupDir, dataDir, log }: RestoreStoreOptions): Promise<void> {
+  await using engine = await EmbeddedEngine.open({ dataDir, backupDir, log });
+  await engine.command(`RESTORE DATABASE millrace FROM File(${string(from)})`);
 }
 
 /** Which devices' figures are wanted. */
@@ -196,13 +215,13 @@ export class LogStore implements AsyncDisposable {
     return saveRepeats(this.engine, lines);
   }
 
-  /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope, groups?: DeviceGroups): LogReader {
-    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds });
+  /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
+  reader(scope: Scope, groups?: DeviceGroups, signal?: AbortSignal): LogReader {
+    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds, signal });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
-  search(query: SearchQuery): Promise<SearchResult> {
+  search(query: SearchQuery): Promise<LogPage> {
     return this.reader(unlimited).search(query);
   }
 
@@ -256,6 +275,11 @@ export class LogStore implements AsyncDisposable {
     const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
     const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
     return row?.n ?? 0;
+  }
+
+  /** Copies everything into a folder below the `backupDir` of an embedded engine. @throws StoreError */
+  backUp(folder: string): Promise<void> {
+    return this.engine.command(`BACKUP DATABASE millrace TO File(${string(folder)})`);
   }
 
   /** What the lines take. @throws StoreError */
