@@ -135,6 +135,12 @@ export const errorCatalogue = {
   },
   CONFLICT: { status: 409, title: 'It exists already', action: 'Use the existing one, or another name.' },
   OVERLOADED: { status: 503, title: 'Too much is waiting to be stored', action: 'Try again in a moment.' },
+  QUOTA_EXCEEDED: {
+    status: 429,
+    title: "The device's quota for today is used up",
+    action:
+      'Nothing more of it is stored before midnight UTC. An agent keeps its lines and sends them then; or raise the quota with a policy.',
+  },
   STORE_FAILED: {
     status: 503,
     title: 'The log store failed',
@@ -144,6 +150,16 @@ export const errorCatalogue = {
     status: 503,
     title: 'The records cannot be reached',
     action: 'Check the database of DATABASE_URL, or the disk. Nothing was changed; try again.',
+  },
+  BACKUP_IMPOSSIBLE: {
+    status: 409,
+    title: 'No backup can be made',
+    action: 'Make room, or choose another folder with BACKUP_DIR; a server is backed up by its own means.',
+  },
+  BACKUP_UNUSABLE: {
+    status: 500,
+    title: 'The backup cannot be used',
+    action: 'Name the folder of a backup, as "millrace cloud backup" has printed it, whole.',
   },
   SERVER_UNREACHABLE: {
     status: 503,

@@ -4,6 +4,7 @@ import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { StoreError } from '../store/engine.ts';
 import type { JournalSeqs } from '../store/marks.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
 import { type EncodedRun, Flight } from './flight.ts';
@@ -17,7 +18,6 @@ export interface FlightStore {
 export interface CoalescerOptions {
   store: FlightStore;
   log: Logger;
-  retentionDays: number;
   /** A flight this large leaves at once. */
   maxFlightBytes: number;
   /** How long the first line after a quiet spell waits for company. */
@@ -78,9 +78,9 @@ export class Coalescer {
   }
 
   /** Takes rows. Never waits: ask {@link room} first. */
-  add(run: RowRun): { flight: Flight; run: EncodedRun } {
+  add(run: RowRun, retention: Retention): { flight: Flight; run: EncodedRun } {
     const flight = this.#collecting();
-    const encoded = flight.add(run);
+    const encoded = flight.add(run, retention);
     this.#waitingBytes += encoded.rows.length;
     if (flight.bytes >= this.#options.maxFlightBytes) this.#seal();
     return { flight, run: encoded };
@@ -126,7 +126,6 @@ export class Coalescer {
     const flight = new Flight({
       number: ++this.#flights,
       receivedMs: this.#lastReceivedMs,
-      retentionDays: this.#options.retentionDays,
     });
     if (closed) {
       flight.abandon();

@@ -53,6 +53,8 @@ export class InboundStream {
   readonly #due = new Map<Flight, Map<string, number>>();
   #state: 'open' | 'ended' | 'aborted' = 'open';
   #refused = false;
+  /** Why nothing more of this device is taken today; what came before is committed all the same. */
+  #overQuota: MillraceError | undefined;
   /** Bytes written so far. */
   bytes = 0;
   /** Lines handed over so far, known ones included. */
@@ -68,7 +70,8 @@ export class InboundStream {
    * chunk alone.
    *
    * @throws MillraceError `OVERLOADED` when the chunks of all streams that wait are too many: this one takes no
-   * more, and its sender must come again; `STORE_FAILED` when ingest is closed
+   * more, and its sender must come again; `QUOTA_EXCEEDED` when its device has sent enough for today; `STORE_FAILED`
+   * when ingest is closed
    */
   write(chunk: Uint8Array): Promise<void> {
     const { held } = this.#options;
@@ -79,12 +82,18 @@ export class InboundStream {
       return Promise.reject(new MillraceError('OVERLOADED', `${held.bytes} bytes wait to be stored`));
     }
     held.bytes += chunk.length;
-    this.#tail = this.#tail
+    const taking = this.#tail
       .then(() => this.#take(chunk))
       .finally(() => {
         held.bytes -= chunk.length;
       });
-    return this.#tail;
+    this.#tail = taking.catch((error) => this.#stopAtQuota(error));
+    return taking;
+  }
+
+  #stopAtQuota(error: unknown): void {
+    if (!(error instanceof MillraceError) || error.code !== 'QUOTA_EXCEEDED') throw error;
+    this.#overQuota = error;
   }
 
   /**
@@ -96,9 +105,12 @@ export class InboundStream {
   async end(): Promise<void> {
     if (this.#state === 'open') {
       this.#state = 'ended';
-      this.#tail = this.#tail.then(async () => {
-        for (const part of this.#decoder.end()) await this.#admit(part);
-      });
+      this.#tail = this.#tail
+        .then(async () => {
+          if (this.#overQuota) return;
+          for (const part of this.#decoder.end()) await this.#admit(part);
+        })
+        .catch((error) => this.#stopAtQuota(error));
     }
     try {
       await this.#tail;
@@ -116,6 +128,8 @@ export class InboundStream {
   }
 
   async #take(chunk: Uint8Array): Promise<void> {
+    // What comes behind lines that were refused would be acknowledged with them.
+    if (this.#overQuota) throw this.#overQuota;
     this.bytes += chunk.length;
     this.#options.received.bytes += chunk.length;
     for (let from = 0; from < chunk.length; from += sliceBytes) {
