@@ -76,7 +76,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => ownLog.detach());
 
   const backend = { config, identity, journal, log };
-  const mqtt = createMqttBackend(backend);
+  const mqtt = await createMqttBackend(backend);
   const cloud = createCloudBackend(backend);
   const docker = connectEngine({ env });
   const shaping =

@@ -34,13 +34,13 @@ export interface LogStreamsOptions {
  *   POST /device/v2/{uuid}/log-stream
  *   Authorization: Bearer <device key>
  *   Content-Encoding: gzip or zstd, or none   NDJSON as in wire's batch.ts; a truncated end keeps what was whole
- *   Millrace-Acks: stream                 optional
+ *   Millrace-Acks: stream                     optional; `stream, short` for short ones
  *
  * With acks the answer is 200 at once and then, while the request goes on, one line per commit
- * (`{"ack":{"journal":"…","through":123}}`), empty lines as heartbeat, and `{"error":{…}}` (a problem document)
- * when it ends early. Without, there is no answer before the body ends (to a balena device any is an error), then
- * 201 when everything is committed. A device over its quota gets 429. Retry-After is for those that want acks alone:
- * balena devices read its seconds as milliseconds.
+ * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, and `{"error":{…}}` (a
+ * problem document) when it ends early. Without, there is no answer before the body ends (to a balena device any is an
+ * error), then 201 when everything is committed. A device over its quota gets 429. Retry-After is for those that want
+ * acks alone: balena devices read its seconds as milliseconds.
  */
 export class LogStreams implements AsyncDisposable {
   readonly #options: LogStreamsOptions;
@@ -194,14 +194,15 @@ class OpenStream {
     const { request, presence } = this.#options;
     using _online = presence.streaming(this.uuid);
     try {
-      if (request.headers['millrace-acks'] === 'stream') await this.#withAcks();
+      const acks = acksOf(request);
+      if (acks.has('stream')) await this.#withAcks(acks.has('short'));
       else await this.#withoutAcks();
     } finally {
       this.#done.resolve();
     }
   }
 
-  async #withAcks(): Promise<void> {
+  async #withAcks(short: boolean): Promise<void> {
     const { request, response, heartbeatMs = 20_000 } = this.#options;
     response.writeHead(200, {
       'content-type': 'application/x-ndjson',
@@ -211,7 +212,7 @@ class OpenStream {
     });
     response.flushHeaders();
     {
-      using acks = new AckWriter({ response, heartbeatMs });
+      using acks = new AckWriter({ response, heartbeatMs, short });
       const error = await this.#receive((ack) => acks.write(ack));
       if (error) acks.problem(error.toProblem());
     }
@@ -263,9 +264,15 @@ function refuse(
   error: MillraceError,
   { quotaRetryS = defaultQuotaRetryS }: LogStreamsOptions,
 ): void {
-  const isOurs = request.headers['millrace-acks'] === 'stream';
+  const isOurs = acksOf(request).has('stream');
   const later = error.code === 'QUOTA_EXCEEDED' && isOurs;
   refuseBody(request, response, error, later ? { 'retry-after': String(quotaRetryS) } : {});
+}
+
+/** The words of the header: how acknowledgements are wanted. */
+function acksOf(request: IncomingMessage): Set<string> {
+  const words = String(request.headers['millrace-acks'] ?? '').split(',');
+  return new Set(words.map((word) => word.trim().toLowerCase()));
 }
 
 function encodingOf(request: IncomingMessage): string {
