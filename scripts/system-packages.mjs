@@ -9,6 +9,7 @@ export const systemPath = [process.env.PATH ?? '', '/usr/local/sbin', '/usr/sbin
 
 const needed = {
   'docker.io': () => isCommand('dockerd') && isCommand('docker'),
+  'docker-registry': () => isCommand('docker-registry'),
   'busybox-static': isStaticBusybox,
   iptables: () => isCommand('iptables'),
   mosquitto: () => isCommand('mosquitto'),
@@ -27,6 +28,7 @@ const needed = {
 /** Services that come with these packages; the tests start their own private ones. */
 const services = {
   'docker.io': ['docker.socket', 'docker', 'containerd'],
+  'docker-registry': ['docker-registry'],
   mosquitto: ['mosquitto'],
   postgresql: ['postgresql'],
 };

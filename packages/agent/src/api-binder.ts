@@ -22,8 +22,8 @@ export interface ApiBinderOptions {
   apiKey: string;
   agentVersion: string;
   meter: Pick<SystemMeter, 'read'>;
-  /** The apps as they are now, by id. */
-  apps?: () => Record<string, AppState>;
+  /** The apps as they are now, by id; `undefined` as long as the device has had none. */
+  apps?: () => Promise<Record<string, AppState> | undefined>;
   /** With it each report of metrics brings the newest lines along. */
   recentLogs?: Pick<LocalLogBackend, 'getLogs'>;
   log: Logger;
@@ -31,7 +31,10 @@ export interface ApiBinderOptions {
   minIntervalMs?: number;
   /** Default 300 000: metrics are reported this often, whether they moved or not. */
   metricsIntervalMs?: number;
-  /** Default 60 000: metrics are looked at this often, and reported when they have moved. */
+  /**
+   * Default 60 000: metrics are looked at this often, and reported when they have moved. Apps, once there are any, are
+   * looked at after each `minIntervalMs`.
+   */
   sampleIntervalMs?: number;
   backoff?: BackoffOptions;
   timeoutMs?: number;
@@ -65,6 +68,7 @@ export class ApiBinder implements AsyncDisposable {
   #metrics: DeviceState = {};
   #reportedMetrics: DeviceState = {};
   #metricsDueMs = 0;
+  #sampleDueMs = 0;
   #running: Promise<void> | undefined;
   #wake: () => void = () => undefined;
   #changed = false;
@@ -118,7 +122,7 @@ export class ApiBinder implements AsyncDisposable {
       await this.reportCurrentState();
       this.#backoff.reset();
       this.#state.lastError = undefined;
-      return this.#sampleIntervalMs;
+      return this.#known.apps ? 0 : this.#sampleIntervalMs;
     } catch (error) {
       if (this.#stopping.signal.aborted) return 0;
       const reason = error instanceof ReportFailure ? error.message : errorText(error);
@@ -142,15 +146,19 @@ export class ApiBinder implements AsyncDisposable {
    */
   async reportCurrentState(): Promise<void> {
     const { deviceUuid, meter, apps, agentVersion } = this.#options;
-    this.#metrics = await meter.read();
+    if (performance.now() >= this.#sampleDueMs) {
+      this.#metrics = await meter.read();
+      this.#sampleDueMs = performance.now() + this.#sampleIntervalMs;
+    }
     const includeMetrics =
       Date.now() >= this.#metricsDueMs || haveMoved(this.#reportedMetrics, this.#metrics);
     const metrics = includeMetrics ? this.#metrics : this.#reportedMetrics;
+    const ownApps = await apps?.();
     const now: DeviceState = {
       ...systemFacts(),
       agent_version: agentVersion,
       ...metrics,
-      ...(apps && { apps: apps() }),
+      ...(ownApps && { apps: ownApps }),
     };
     const report: DeviceStateReport = differences(this.#known, now);
     if (includeMetrics) {

@@ -1,11 +1,13 @@
 import type { Logger } from 'pino';
 import { ApiBinder } from './api-binder.ts';
+import type { Apps } from './apps/apps.ts';
 import { type AgentConfig, readNamedFile } from './config.ts';
 import type { DeviceIdentity } from './device/identity.ts';
 import type { Journal } from './journal/journal.ts';
 import { CloudLogBackend } from './logging/cloud-backend.ts';
 import type { LocalLogBackend } from './logging/local-backend.ts';
-import { MqttLogBackend } from './logging/mqtt-backend.ts';
+import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+import { appStates } from './state-report/app-states.ts';
 import { SystemMeter } from './state-report/system-meter.ts';
 import { agentVersion } from './version.ts';
 
@@ -16,14 +18,18 @@ interface BackendOptions {
   log: Logger;
 }
 
-/** The MQTT backend that the configuration asks for, reading from the journal; `undefined` without a broker. */
-export function createMqttBackend({
+/**
+ * The MQTT backend that the configuration asks for, reading from the journal; `undefined` without a broker, and then
+ * its library is not loaded either.
+ */
+export async function createMqttBackend({
   config,
   identity,
   journal,
   log,
-}: BackendOptions): MqttLogBackend | undefined {
+}: BackendOptions): Promise<MqttLogBackend | undefined> {
   if (!config.mqttBroker) return undefined;
+  const { MqttLogBackend } = await import('./logging/mqtt-backend.ts');
   // A Millrace cloud knows the device by its uuid and key; any other broker has users of its own.
   const asDevice = config.mqttUsername === undefined && config.mqttAck === 'cloud';
   return new MqttLogBackend({
@@ -72,7 +78,7 @@ export function createCloudBackend({
 /** What reports the device's state; `undefined` without an endpoint. */
 export function createApiBinder(
   { config, identity, log }: Omit<BackendOptions, 'journal'>,
-  local: LocalLogBackend,
+  { local, apps }: { local: LocalLogBackend; apps: Apps },
 ): ApiBinder | undefined {
   if (!config.cloudEndpoint || !config.reportState) return undefined;
   return new ApiBinder({
@@ -81,6 +87,10 @@ export function createApiBinder(
     apiKey: deviceKey(config, identity),
     agentVersion,
     meter: new SystemMeter({ dataDir: config.dataDir }),
+    apps: async () => {
+      const manager = await apps.known();
+      return manager && appStates(manager.list());
+    },
     recentLogs: config.reportRecentLogs ? local : undefined,
     log,
   });

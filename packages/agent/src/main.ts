@@ -3,17 +3,21 @@ import { join } from 'node:path';
 import { errorText, MillraceError, readSettings } from '@millrace/wire';
 import { type Logger, pino } from 'pino';
 import type { ApiBinder } from './api-binder.ts';
+import { appRoutes } from './apps/api/routes.ts';
+import { Apps } from './apps/apps.ts';
 import { createApiBinder, createCloudBackend, createMqttBackend } from './backends.ts';
 import { type AgentConfig, agentSettings } from './config.ts';
 import { lockFolder } from './device/folder-lock.ts';
 import { type DeviceIdentity, loadIdentity } from './device/identity.ts';
 import { OwnLog } from './device/own-log.ts';
 import { register } from './device/registration.ts';
-import { serveDeviceApi } from './device-api/server.ts';
+import { powerRoutes } from './device-api/power.ts';
+import { isLoopback, serveDeviceApi } from './device-api/server.ts';
 import { connectEngine } from './docker/engine.ts';
 import { FolderDisk } from './journal/disk.ts';
 import { Journal } from './journal/journal.ts';
 import type { CloudLogBackend } from './logging/cloud-backend.ts';
+import { noGaps } from './logging/gap.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
@@ -74,19 +78,20 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => ownLog.detach());
 
   const backend = { config, identity, journal, log };
-  const mqtt = createMqttBackend(backend);
+  const mqtt = await createMqttBackend(backend);
   const cloud = createCloudBackend(backend);
-  const binder = createApiBinder(backend, local);
   const docker = connectEngine({ env });
   const shaping =
     config.shapingFile !== undefined
       ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => reshape() }))
       : undefined;
+  const gaps = noGaps();
   const monitor: ContainerLogMonitor = new ContainerLogMonitor(local, docker, {
     positions: local,
     shaping,
     log,
     logs: config.dockerLogs,
+    gaps,
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
@@ -96,7 +101,17 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     void taker.reshape();
   };
   const meter = started.use(new ProcessMeter());
-  const sources = createSources({ config, env, taker, positions: local, log });
+  const sources = createSources({ config, env, taker, positions: local, gaps, log });
+  const apps = started.use(
+    new Apps({
+      docker,
+      dataDir: config.dataDir,
+      owner: identity.uuid,
+      patience: { healthyMs: config.appsHealthyMs, stableMs: config.appsStableMs },
+      log,
+    }),
+  );
+  const binder = createApiBinder(backend, { local, apps });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
@@ -104,7 +119,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
     sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
-    missed: monitor.gaps,
+    missed: gaps,
     dropped: sumDrops(monitor.dropped, taker.drops),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
@@ -119,6 +134,8 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       uuid: identity.uuid,
       state,
       host: config.deviceApiHost,
+      apiKey: config.deviceApiKey,
+      routes: [appRoutes({ apps, local }), powerRoutes({ isEnabled: config.devicePower, log })],
       ports: [
         { variable: 'DEVICE_API_PORT', port: config.deviceApiPort },
         { variable: 'API_PORT', port: config.apiPort },
@@ -131,6 +148,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => disconnectAll([mqtt, cloud], log));
   await within(firstContactMs, [
     monitor.start(),
+    apps.start(),
     ...sources.map((source) => source.start()),
     mqtt?.connect(),
     connectCloud({ cloud, binder }, backend, stopping.signal),
@@ -162,6 +180,12 @@ function checkTogether(config: AgentConfig): void {
     throw new MillraceError(
       'CONFIG_INVALID',
       'CLOUD_ENDPOINT is set, but neither CLOUD_API_KEY nor JOIN_KEY',
+    );
+  }
+  if (!isLoopback(config.deviceApiHost) && config.deviceApiKey === undefined) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      `DEVICE_API_HOST="${config.deviceApiHost}" can be reached from elsewhere, but DEVICE_API_KEY is not set`,
     );
   }
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
+import { Backups } from './backup/backups.ts';
 import { type BrokerStats, EmbeddedBroker } from './broker/embedded.ts';
 import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
@@ -19,6 +20,10 @@ import { reachableHost } from './listening.ts';
 import { CloudMetrics } from './metrics/cloud-metrics.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
+import { Ballast } from './retention/ballast.ts';
+import { PolicyBook } from './retention/policy-book.ts';
+import { QuotaBook } from './retention/quota-book.ts';
+import { Sweeper } from './retention/sweeper.ts';
 import { openStore } from './store/index.ts';
 
 export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
@@ -61,7 +66,7 @@ const drainMs = 3000;
 export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
-  const { dataDir } = config;
+  const { dataDir, backupDir = join(dataDir, 'backups') } = config;
   const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
   // Ends what has started, last first, should a later part fail.
   await using starting = new AsyncDisposableStack();
@@ -71,12 +76,22 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const [records, store] = await both(
     Records.open({ dataDir, databaseUrl: config.databaseUrl, log: log.child({ part: 'records' }) }),
     openStore({
-      ...(config.clickhouseUrl ? { url: config.clickhouseUrl } : { dataDir: join(dataDir, 'store') }),
+      ...(config.clickhouseUrl
+        ? { url: config.clickhouseUrl }
+        : { dataDir: join(dataDir, 'store'), backupDir }),
       log: log.child({ part: 'store' }),
     }),
   );
   starting.use(records);
   starting.use(store);
+  const sweeper = starting.use(
+    new Sweeper({
+      store,
+      log: log.child({ part: 'retention' }),
+      maxBytes: config.storeMaxBytes,
+      ...(!config.clickhouseUrl && { ballast: new Ballast({ path: join(dataDir, 'store', 'ballast') }) }),
+    }),
+  );
   const identity = await Identity.open({
     records,
     dataDir,
@@ -86,9 +101,29 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const presence = starting.use(new Presence({ records, log }));
   const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
-  const ingest = new Ingest({
+  const policies = starting.use(
+    await PolicyBook.open({
+      records,
+      log,
+      defaultDays: config.retentionDays,
+      defaultQuotaBytes: config.quotaBytesPerDay,
+    }),
+  );
+  const quotas = starting.use(
+    new QuotaBook({
+      quotaBytes: (device) => policies.quotaBytes(device),
+      store,
+      refusals: records.refusals,
+      settled: () => ingest.settled(),
+      tell: (device, message) => ingest.notify(device, message),
+      log: log.child({ part: 'retention' }),
+    }),
+  );
+  const ingest: Ingest = new Ingest({
     store,
+    quotas,
     log: log.child({ part: 'ingest' }),
+    retention: (device) => policies.retention(device),
     onCommit: (tookMs) => metrics.noteCommit(tookMs),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
@@ -108,18 +143,23 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       skews,
       store,
       ingest,
+      policies,
+      sweeper,
+      quotas,
       checks: {
         store: () => store.ping(),
         records: () => records.ping(),
         broker: async () => mqtt.check(),
       },
       disconnectMqtt: mqtt.disconnect,
+      backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
       metricsSources: {
         ingest: () => ingest.stats(),
         broker: mqtt.stats,
         setAside: () => inbox.setAside,
         storeSize: () => store.size(),
+        retention: () => ({ sweeper: sweeper.stats, quotas: quotas.stats }),
       },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
@@ -129,6 +169,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   );
   const httpPort = await http.listen(config.host, config.port);
   mqtt.start();
+  sweeper.start();
 
   const parts = starting.move();
   let stopped: Promise<void> | undefined;

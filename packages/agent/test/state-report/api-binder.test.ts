@@ -58,7 +58,7 @@ function binder(cloudEndpoint: string, options: Partial<ApiBinderOptions> = {}):
     log,
     minIntervalMs: 1,
     metricsIntervalMs: day,
-    sampleIntervalMs: day,
+    sampleIntervalMs: 0,
     ...options,
   });
 }
@@ -66,7 +66,7 @@ function binder(cloudEndpoint: string, options: Partial<ApiBinderOptions> = {}):
 test('the first report is whole, the next ones hold what changed, and no change is no report', async () => {
   await using farEnd = await startFarEnd();
   let apps: Record<string, AppState> = {};
-  await using reporter = binder(farEnd.url, { apps: () => apps });
+  await using reporter = binder(farEnd.url, { apps: async () => apps });
   await reporter.reportCurrentState();
   expect(farEnd.reports).toMatchObject([
     {
@@ -86,7 +86,7 @@ test('the first report is whole, the next ones hold what changed, and no change 
 test('a change is told soon, several within the interval in one report', async () => {
   await using farEnd = await startFarEnd();
   let apps: Record<string, AppState> = {};
-  await using reporter = binder(farEnd.url, { apps: () => apps, minIntervalMs: 200 });
+  await using reporter = binder(farEnd.url, { apps: async () => apps, minIntervalMs: 200 });
   reporter.start();
   await until(() => farEnd.reports.length === 1);
   for (const name of ['a', 'b', 'c']) {
@@ -126,7 +126,7 @@ test('an outage piles nothing up: afterwards one report says how things are', as
   const captured = captureLog();
   let apps: Record<string, AppState> = {};
   await using reporter = binder(farEnd.url, {
-    apps: () => apps,
+    apps: async () => apps,
     backoff: { minMs: 1, maxMs: 5 },
     log: captured.log,
   });

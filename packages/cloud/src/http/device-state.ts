@@ -54,7 +54,10 @@ export const stateReportRoutes: FastifyPluginAsyncZod<StateReportOptions> = asyn
         const now = Date.now();
         // Lines first: a report that fails comes again, with lines that are then known.
         if (report.recent_logs?.length) {
-          await ingest.acceptPayload(uuid, asBatches(report.recent_logs, now));
+          await ingest.acceptPayload(uuid, asBatches(report.recent_logs, now)).catch((error: unknown) => {
+            // That is on record, and no reason to know nothing of the device for the rest of the day.
+            if (!(error instanceof MillraceError) || error.code !== 'QUOTA_EXCEEDED') throw error;
+          });
         }
         await records.transaction((tables) =>
           tables.states.report(uuid, now, (before) => afterReport(before, report)),

@@ -70,13 +70,19 @@ export function useProblems(
  * connection stays open for a moment and what comes is thrown away, because closing it with bytes unread resets
  * it, and the peer would lose the answer with it.
  */
-export function refuseBody(request: IncomingMessage, response: ServerResponse, error: MillraceError): void {
+export function refuseBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: MillraceError,
+  headers: Record<string, string> = {},
+): void {
   const body = JSON.stringify(error.toProblem());
   response.writeHead(error.status, {
     'content-type': problemType,
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
     connection: 'close',
+    ...headers,
     ...(error.status === 401 && { 'www-authenticate': 'Bearer' }),
   });
   response.write(body);

@@ -5,6 +5,7 @@ import { MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -12,22 +13,30 @@ import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
 import type { Records } from '../records/records.ts';
+import type { PolicyBook } from '../retention/policy-book.ts';
+import type { QuotaBook } from '../retention/quota-book.ts';
+import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
+import { backupRoutes } from './backups.ts';
+import { balenaLogsRoute } from './balena-logs.ts';
 import { authorize, forReaders } from './bearer.ts';
 import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
+import { exportRoute } from './export/route.ts';
 import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { metricsRoute } from './metrics.ts';
+import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
 import { searchRoutes } from './searches.ts';
 import { tailRoute } from './tail.ts';
 import { tokenRoutes } from './tokens.ts';
+import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
 
 export interface HttpServerOptions {
@@ -37,12 +46,16 @@ export interface HttpServerOptions {
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
+  policies: PolicyBook;
+  sweeper: Sweeper;
+  quotas: QuotaBook;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Ends what a device has open at the broker, when its key has changed. */
   disconnectMqtt?: (uuid: string) => void;
+  backups: Backups;
   metrics: CloudMetrics;
   /** What is shown at `/metrics`, beside what this server knows itself. */
   metricsSources: Omit<MetricsSources, 'tails' | 'checks'>;
@@ -55,6 +68,7 @@ export interface HttpServerOptions {
 /** For tests, mostly. */
 export interface HttpTuning {
   ackHeartbeatMs?: number;
+  quotaRetryS?: number;
   tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
@@ -104,6 +118,7 @@ export class HttpServer implements AsyncDisposable {
       ...options,
       onRefused: (code) => metrics.noteRefusal(code),
       heartbeatMs: tuning.ackHeartbeatMs,
+      quotaRetryS: tuning.quotaRetryS,
     });
     const server = new HttpServer(app, streams);
     await server.#addRoutes(options);
@@ -129,6 +144,19 @@ export class HttpServer implements AsyncDisposable {
     await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
+    const live = {
+      ...options,
+      hub,
+      signal: this.#stopping.signal,
+      recheckMs: tuning.tailRecheckMs,
+      heartbeatMs: tuning.tailHeartbeatMs,
+      maxWaitingBytes: tuning.tailMaxWaitingBytes,
+    };
+    await app.register(async (device) => {
+      device.decorateRequest('caller');
+      device.addHook('onRequest', authorize(identity));
+      await device.register(balenaLogsRoute, live);
+    });
     await app.register(metricsRoute, {
       identity,
       metrics,
@@ -143,6 +171,7 @@ export class HttpServer implements AsyncDisposable {
         api.decorateRequest('caller');
         api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
+        await api.register(exportRoute, options);
         await api.register(deviceRoutes, {
           ...options,
           disconnect: (uuid) => {
@@ -155,14 +184,10 @@ export class HttpServer implements AsyncDisposable {
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);
         await api.register(auditRoute, options);
-        await api.register(tailRoute, {
-          ...options,
-          hub,
-          signal: this.#stopping.signal,
-          recheckMs: tuning.tailRecheckMs,
-          heartbeatMs: tuning.tailHeartbeatMs,
-          maxWaitingBytes: tuning.tailMaxWaitingBytes,
-        });
+        await api.register(backupRoutes, options);
+        await api.register(policyRoutes, options);
+        await api.register(usageRoutes, options);
+        await api.register(tailRoute, live);
         api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
           this.#app.swagger(),
         );

@@ -1,4 +1,5 @@
 import { StoreError } from '../store/engine.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import { encodeRows, type RowRun } from '../store/row-format.ts';
 
 /** Rows of consecutive lines of one device and journal, ready for the store. */
@@ -7,7 +8,9 @@ export interface EncodedRun {
   journal: string;
   firstSeq: number;
   count: number;
+  /** Belong to the flight: once that has committed, other rows are written there. */
   rows: Buffer;
+  retention: Retention;
   /** How often the store refused these very rows: each time they are made plainer. */
   refusals: number;
 }
@@ -22,40 +25,53 @@ export class Flight {
   readonly number: number;
   /** Time of arrival of all its lines. No two flights of a process share one: it tells later which lines made it. */
   readonly receivedMs: number;
-  readonly retentionDays: number;
   /** Settles with the commit. Rejects only when ingest is closed before the store took it. */
   readonly done: Promise<void>;
   readonly #settle: PromiseWithResolvers<void>;
+  readonly #arena: Buffer;
+  /** True while the rows of all runs lie in the arena one behind the other. */
+  #isWhole = true;
   runs: EncodedRun[] = [];
   bytes = 0;
   lines = 0;
   state: FlightState = 'collecting';
 
-  constructor(options: { number: number; receivedMs: number; retentionDays: number }) {
+  /** @param options.arena where the rows go, as far as there is room */
+  constructor(options: { number: number; receivedMs: number; arena: Buffer }) {
+    this.#arena = options.arena;
     this.number = options.number;
     this.receivedMs = options.receivedMs;
-    this.retentionDays = options.retentionDays;
     this.#settle = Promise.withResolvers<void>();
     this.done = this.#settle.promise;
     // Whoever waits gets the rejection; that nobody waits is no error.
     this.done.catch(() => undefined);
   }
 
-  add(run: RowRun): EncodedRun {
-    const rows = encodeRows(run, this);
+  add(run: RowRun, retention: Retention): EncodedRun {
+    const stamp = { receivedMs: this.receivedMs, retention };
+    const rows = encodeRows(run, stamp, this.#isWhole ? this.#arena.subarray(this.bytes) : undefined);
+    if (rows.buffer !== this.#arena.buffer) this.#isWhole = false;
     const { device, journal, firstSeq, count } = run;
-    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, refusals: 0 };
+    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, retention, refusals: 0 };
     this.runs.push(encoded);
     this.bytes += rows.length;
     this.lines += count;
     return encoded;
   }
 
-  commit(): void {
-    if (this.state === 'abandoned') return;
+  /** The rows of some of its runs, or of their parts, in one piece; a view where that can be had. */
+  rowsOf(runs: readonly EncodedRun[]): Buffer {
+    if (this.#isWhole && runs === this.runs) return this.#arena.subarray(0, this.bytes);
+    return Buffer.concat(runs.map((run) => run.rows));
+  }
+
+  /** Returns the arena, which nobody reads any more; none when the flight was abandoned. */
+  commit(): Buffer | undefined {
+    if (this.state === 'abandoned') return undefined;
     this.state = 'committed';
     this.runs = [];
     this.#settle.resolve();
+    return this.#arena;
   }
 
   abandon(): void {

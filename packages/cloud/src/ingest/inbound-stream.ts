@@ -68,7 +68,8 @@ export class InboundStream {
    * chunk alone.
    *
    * @throws MillraceError `OVERLOADED` when the chunks of all streams that wait are too many: this one takes no
-   * more, and its sender must come again; `STORE_FAILED` when ingest is closed
+   * more, and its sender must come again; `QUOTA_EXCEEDED` when its device has sent enough for today; `STORE_FAILED`
+   * when ingest is closed
    */
   write(chunk: Uint8Array): Promise<void> {
     const { held } = this.#options;
@@ -96,9 +97,14 @@ export class InboundStream {
   async end(): Promise<void> {
     if (this.#state === 'open') {
       this.#state = 'ended';
-      this.#tail = this.#tail.then(async () => {
-        for (const part of this.#decoder.end()) await this.#admit(part);
-      });
+      this.#tail = this.#tail
+        .then(async () => {
+          for (const part of this.#decoder.end()) await this.#admit(part);
+        })
+        // Whoever wrote was told. What came before it is committed all the same.
+        .catch((error) => {
+          if (!(error instanceof MillraceError) || error.code !== 'QUOTA_EXCEEDED') throw error;
+        });
     }
     try {
       await this.#tail;

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { MillraceError } from '@millrace/wire';
+import { encodeLine, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Watermark } from '../store/marks.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
-import { Admission, type HandedOver, type LineCounters } from './admission.ts';
+import { Admission, type HandedOver, type LineCounters, type Quotas } from './admission.ts';
 import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
 import { Gate } from './gate.ts';
 import { type Ack, type HeldBytes, InboundStream, type Received } from './inbound-stream.ts';
@@ -19,7 +20,7 @@ export interface IngestStore extends FlightStore, OverlapStore {
 }
 
 export interface IngestLimits {
-  /** One insert holds about so many bytes at most. Default 6 MiB. */
+  /** One insert holds about so many bytes at most. Default 12 MiB. */
   maxFlightBytes: number;
   /** How long the first line after a quiet spell waits for company. Default 10 ms. */
   lingerMs: number;
@@ -42,7 +43,7 @@ export interface IngestLimits {
 }
 
 const defaults: IngestLimits = {
-  maxFlightBytes: 6 * 1024 * 1024,
+  maxFlightBytes: 12 * 1024 * 1024,
   lingerMs: 10,
   maxWaitingBytes: 64 * 1024 * 1024,
   maxPayloadBytes: 16 * 1024 * 1024,
@@ -63,8 +64,9 @@ export interface IngestOptions {
   /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
   onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
-  /** How long lines are kept. Default 30. */
-  retentionDays?: number;
+  /** How long lines of a device are kept. Default: 30 days. */
+  retention?: (device: string) => Retention;
+  quotas?: Quotas;
 }
 
 export type Protocol = 'http' | 'mqtt';
@@ -136,22 +138,16 @@ export class Ingest implements AsyncDisposable {
   };
 
   constructor(options: IngestOptions) {
-    const { store, log, retentionDays = 30 } = options;
+    const { store, log, retention = () => 30 } = options;
     this.#limits = { ...defaults, ...options.limits };
     this.#log = log;
     this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
-    this.#coalescer = new Coalescer({
-      ...this.#limits,
-      store,
-      log,
-      retentionDays,
-      onCommit: options.onCommit,
-    });
+    this.#coalescer = new Coalescer({ ...this.#limits, store, log, onCommit: options.onCommit });
     this.#overlaps = new OverlapBook({
       ...this.#limits,
       store,
       log,
-      retentionDays,
+      retention,
       maxDevices: this.#limits.maxLedgers,
       settled: () => this.#coalescer.settled(),
     });
@@ -166,6 +162,8 @@ export class Ingest implements AsyncDisposable {
       ledgers: this.#ledgers,
       overlaps: this.#overlaps,
       log,
+      retention,
+      quotas: options.quotas,
       ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
         .toString(36)
         .padStart(16, '0')}`,
@@ -206,7 +204,7 @@ export class Ingest implements AsyncDisposable {
    * acknowledged by then, and which seqs around its own are stored. An empty message is nothing.
    *
    * @throws MillraceError `PARAMETER_INVALID`, `BODY_TOO_LARGE`; `OVERLOADED` when too much waits (the sender must
-   * send it again); `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
+   * send it again); `QUOTA_EXCEEDED`; `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
    */
   async acceptPayload(
     device: string,
@@ -281,6 +279,20 @@ export class Ingest implements AsyncDisposable {
     return () => {
       this.#listeners.delete(listener);
     };
+  }
+
+  /** Writes a warning of the cloud into the log of a device. */
+  notify(device: string, message: string): void {
+    const source = { type: 'manager', name: 'cloud' } as const;
+    this.#admission.admitNotice(
+      device,
+      encodeLine({ message, timestamp: Date.now(), level: 'warn', source }),
+    );
+  }
+
+  /** Resolves when everything that was admitted by now is committed. @throws StoreError when closed before */
+  settled(): Promise<void> {
+    return this.#coalescer.settled();
   }
 
   stats(): IngestStats {

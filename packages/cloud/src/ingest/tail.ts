@@ -5,10 +5,10 @@ import {
   type LogSource,
   lineId,
   parseLevel,
+  type StoredLine,
   sourceTypes,
 } from '@millrace/wire';
 import { forEachRowLine } from '../store/row-format.ts';
-import type { StoredLine } from '../store/search.ts';
 import type { EncodedRun } from './flight.ts';
 
 /** Lines that were admitted just now; they are on their way to disk. */
@@ -27,7 +27,8 @@ export class AdmittedLines {
     this.firstSeq = run.firstSeq;
     this.count = run.count;
     this.receivedAt = receivedAt;
-    this.#rows = run.rows;
+    // Those of the run are written over once it is committed, and a listener may come back to its lines later.
+    this.#rows = Buffer.from(run.rows);
   }
 
   /** The lines as a search will return them. Decoded at the first call, and shared by all callers: don't change them. */

@@ -3,6 +3,8 @@ import type { Logger } from 'pino';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { BrokerStats } from '../broker/embedded.ts';
 import type { IngestStats } from '../ingest/ingest.ts';
+import type { QuotaStats } from '../retention/quota-book.ts';
+import type { SweeperStats } from '../retention/sweeper.ts';
 import type { StoreSize } from '../store/index.ts';
 import { ProcessMeter } from './process-meter.ts';
 
@@ -19,6 +21,7 @@ export interface MetricsSources {
   /** Payloads that could not be read. */
   setAside: () => number;
   storeSize: () => Promise<StoreSize>;
+  retention: () => { sweeper: SweeperStats; quotas: QuotaStats };
   /** Each throws when its part does not work. */
   checks: Record<string, () => Promise<void>>;
 }
@@ -85,6 +88,7 @@ export class CloudMetrics implements Disposable {
     writeIngest(write, sources.ingest(), sources.setAside());
     writeWatchers(write, sources);
     if (size) writeStore(write, size);
+    writeRetention(write, sources.retention());
     writeProcess(write, this.#meter);
     const merged = Registry.merge([momentary, this.#lasting]);
     return merged.metrics();
@@ -195,6 +199,35 @@ function writeStore({ gauge }: Writer, { bytes, rows, parts }: StoreSize): void 
   gauge('store_bytes', 'Bytes of the stored lines on disk.', bytes);
   gauge('store_rows', 'Lines stored.', rows);
   gauge('store_parts', 'Parts of the table of lines.', parts);
+}
+
+function writeRetention(
+  { counter, gauge }: Writer,
+  { sweeper, quotas }: ReturnType<MetricsSources['retention']>,
+): void {
+  const removals = Object.entries(sweeper.dropped);
+  counter(
+    'removed_partitions_total',
+    'Partitions of the store, or parts of one, that were removed.',
+    removals.map(([why, { count }]): Sample => [{ why }, count]),
+  );
+  counter(
+    'removed_lines_total',
+    'Lines of the partitions that were removed whole.',
+    removals.map(([why, { lines }]): Sample => [{ why }, lines]),
+  );
+  gauge(
+    'store_over_cap',
+    '1 while the store is over its cap and nothing may be removed.',
+    Number(sweeper.overCap),
+  );
+  counter(
+    'quota_refusals_total',
+    'Times that lines of a device over its quota were refused.',
+    quotas.refusals,
+  );
+  counter('quota_dropped_total', 'Of them those whose sender cannot keep them.', quotas.dropped);
+  counter('quota_dropped_bytes_total', 'Bytes of these.', quotas.droppedBytes);
 }
 
 function writeProcess({ counter, gauge }: Writer, meter: ProcessMeter): void {

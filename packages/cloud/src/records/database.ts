@@ -16,6 +16,8 @@ export type Database = PgDatabase<PgQueryResultHKT, typeof schema>;
 export interface OpenedDatabase {
   database: Database;
   close(): Promise<void>;
+  /** The whole of an embedded one, as a gzipped tar. */
+  dump?: () => Promise<Uint8Array>;
 }
 
 /**
@@ -36,7 +38,11 @@ export async function openEmbedded(folder: string): Promise<OpenedDatabase> {
       await rename(unfinished, folder);
     }
     const client = await PGlite.create(folder);
-    return { database: drizzleEmbedded({ client, schema }), close: () => client.close() };
+    return {
+      database: drizzleEmbedded({ client, schema }),
+      close: () => client.close(),
+      dump: async () => new Uint8Array(await (await client.dumpDataDir('gzip')).arrayBuffer()),
+    };
   } catch (error) {
     throw new MillraceError(
       'DATA_DIR_UNUSABLE',
@@ -46,6 +52,15 @@ export async function openEmbedded(folder: string): Promise<OpenedDatabase> {
       },
     );
   }
+}
+
+/** Makes the folder of an embedded database out of a dump of one. */
+export async function restoreEmbedded(dump: Uint8Array<ArrayBuffer>, folder: string): Promise<void> {
+  const unfinished = `${folder}.unfinished`;
+  await rm(unfinished, { recursive: true, force: true });
+  const made = await PGlite.create({ dataDir: unfinished, loadDataDir: new Blob([dump]) });
+  await made.close();
+  await rename(unfinished, folder);
 }
 
 /**

@@ -105,7 +105,35 @@ const migrations: readonly Migration[] = [
       'CREATE INDEX devices_key_hash ON devices (key_hash)',
     ],
   },
+  {
+    version: 4,
+    name: 'policies, refusals over quota',
+    statements: [
+      `CREATE TABLE policies (
+         id text PRIMARY KEY,
+         selector text NOT NULL UNIQUE,
+         fleet text REFERENCES fleets (name) ON DELETE CASCADE,
+         device text,
+         service text,
+         level text,
+         retention_days int,
+         daily_quota_bytes bigint,
+         changed_at_ms bigint NOT NULL
+       )`,
+      `CREATE TABLE quota_refusals (
+         device text NOT NULL,
+         day text NOT NULL,
+         since_ms bigint NOT NULL,
+         dropped bigint NOT NULL,
+         dropped_bytes bigint NOT NULL,
+         PRIMARY KEY (device, day)
+       )`,
+    ],
+  },
 ];
+
+/** Version of the tables that this program makes. */
+export const newestVersion = Math.max(...migrations.map(({ version }) => version));
 
 // Any number does, as long as every process uses the same.
 const lockKey = 7_276_417;
@@ -127,11 +155,10 @@ export async function migrate(database: Database, upTo = Number.POSITIVE_INFINIT
       sql`SELECT coalesce(max(version), 0)::int AS version FROM millrace_migrations`,
     )) as unknown as { rows: { version: number }[] };
     const current = rows[0]?.version ?? 0;
-    const newest = migrations.at(-1)?.version ?? 0;
-    if (current > newest) {
+    if (current > newestVersion) {
       throw new MillraceError(
         'DATA_DIR_UNUSABLE',
-        `the records are at version ${current} and this program knows only ${newest}: it is older than the one that wrote them`,
+        `the records are at version ${current} and this program knows only ${newestVersion}: it is older than the one that wrote them`,
       );
     }
     for (const { version, name, statements } of migrations) {

@@ -13,7 +13,9 @@ import {
 import { DeviceRecords } from './devices.ts';
 import { FleetRecords } from './fleets.ts';
 import { migrate } from './migrations.ts';
+import { PolicyRecords } from './policies.ts';
 import { PresenceRecords } from './presence.ts';
+import { QuotaRefusals } from './refusals.ts';
 import { SavedSearches } from './searches.ts';
 import { DeviceStates } from './states.ts';
 import { TokenRecords } from './tokens.ts';
@@ -37,6 +39,8 @@ class RecordTables {
   readonly presence: PresenceRecords;
   readonly states: DeviceStates;
   readonly searches: SavedSearches;
+  readonly policies: PolicyRecords;
+  readonly refusals: QuotaRefusals;
   readonly audit: Audit;
 
   constructor(database: Database) {
@@ -46,6 +50,8 @@ class RecordTables {
     this.presence = guarded(new PresenceRecords(database));
     this.states = guarded(new DeviceStates(database));
     this.searches = guarded(new SavedSearches(database));
+    this.policies = guarded(new PolicyRecords(database));
+    this.refusals = guarded(new QuotaRefusals(database));
     this.audit = guarded(new Audit(database));
   }
 }
@@ -96,6 +102,11 @@ export class Records extends RecordTables implements AsyncDisposable {
       await records.audit.append(entry);
       return result;
     });
+  }
+
+  /** All of the embedded database, for a backup; `undefined` for a server, which has its own means. */
+  async dump(): Promise<Uint8Array | undefined> {
+    return this.#opened.dump?.();
   }
 
   /** Throws when the database does not answer. */

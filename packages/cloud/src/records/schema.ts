@@ -1,5 +1,5 @@
 import type { DeviceState } from '@millrace/wire';
-import { bigint, boolean, index, jsonb, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
+import { bigint, boolean, index, integer, jsonb, pgTable, primaryKey, text } from 'drizzle-orm/pg-core';
 
 /** Times are ms since 1970: the API speaks them too, and both drivers read them alike. */
 const timeMs = (name: string) => bigint(name, { mode: 'number' });
@@ -114,4 +114,32 @@ export const audit = pgTable(
     detail: jsonb('detail').$type<Record<string, unknown>>().notNull(),
   },
   (table) => [index('audit_subject').on(table.subject, table.id)],
+);
+
+/** How long lines are kept, and how much devices may send: see `retention/policy-book.ts`. */
+export const policies = pgTable('policies', {
+  id: text('id').primaryKey(),
+  /** Fleet, device, service and level in one, since no two policies may be for the same. */
+  selector: text('selector').notNull().unique(),
+  fleet: text('fleet').references(() => fleets.name, { onDelete: 'cascade' }),
+  device: text('device'),
+  service: text('service'),
+  level: text('level'),
+  retentionDays: integer('retention_days'),
+  dailyQuotaBytes: bigint('daily_quota_bytes', { mode: 'number' }),
+  changedAtMs: timeMs('changed_at_ms').notNull(),
+});
+
+/** Devices of which something was refused for being over their quota: one row for each and the day. */
+export const quotaRefusals = pgTable(
+  'quota_refusals',
+  {
+    device: text('device').notNull(),
+    day: text('day').notNull(),
+    sinceMs: timeMs('since_ms').notNull(),
+    /** How often, and the bytes that came with it: known only of senders that cannot be told to keep them. */
+    dropped: bigint('dropped', { mode: 'number' }).notNull(),
+    droppedBytes: bigint('dropped_bytes', { mode: 'number' }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.device, table.day] })],
 );

@@ -30,11 +30,12 @@ export interface LogEngine extends AsyncDisposable {
    */
   insertRows(bytes: Buffer, options: InsertOptions): Promise<void>;
   /**
-   * Rows of a SELECT, one object each. The statement must hold no SETTINGS of its own.
+   * Rows of a SELECT, one object each. The statement must hold no SETTINGS of its own. An abort of the signal ends the
+   * statement in the engine, too, and this rejects.
    *
    * @throws StoreError
    */
-  query<T>(sql: string, settings?: EngineSettings): Promise<T[]>;
+  query<T>(sql: string, settings?: EngineSettings, signal?: AbortSignal): Promise<T[]>;
   /**
    * Runs a statement that returns nothing. Never an INSERT with VALUES: the embedded engine would take its rows
    * from this process's stdin.
@@ -69,6 +70,11 @@ const rowsAtFault = new Set([
   691, // UNKNOWN_ELEMENT_OF_ENUM
 ]);
 
+const noRoom = new Set([
+  75, // CANNOT_WRITE_TO_FILE_DESCRIPTOR
+  243, // NOT_ENOUGH_SPACE
+]);
+
 /** `STORE_FAILED`, with what ClickHouse said. */
 export class StoreError extends MillraceError {
   /** ClickHouse's error code; `undefined` when it did not answer. */
@@ -78,6 +84,11 @@ export class StoreError extends MillraceError {
     super('STORE_FAILED', detail, { cause: options.cause });
     this.name = 'StoreError';
     this.engineCode = options.engineCode;
+  }
+
+  /** True when there was no room on the disk. */
+  get diskFull(): boolean {
+    return this.engineCode !== undefined && noRoom.has(this.engineCode);
   }
 
   /** True when the rows themselves were refused, and not the store that failed. */

@@ -1,13 +1,23 @@
-import { MillraceError } from '@millrace/wire';
+import { type LogPage, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
-import { whereSql } from './conditions.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
-import { LogReader, type SearchResult } from './log-reader.ts';
+import { journalsSettings, journalsSql } from './journals.ts';
+import { LogReader } from './log-reader.ts';
 import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import {
+  type Deletion,
+  deleteLines,
+  dropOldestPart,
+  dropPartition,
+  type Partition,
+  type RemovalReason,
+  readDiskBytes,
+  readPartitions,
+} from './removal.ts';
 import {
   type JournalPart,
   type ReceivedLine,
@@ -23,7 +33,8 @@ import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { integer, string } from './sql.ts';
-import { setTextIndex } from './text-index.ts';
+import { type IndexSettings, indexSettings, setTextIndex } from './text-index.ts';
+import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
 
 export interface OpenStoreOptions {
   /** Folder of the embedded ClickHouse. Either this or `url`. */
@@ -35,6 +46,8 @@ export interface OpenStoreOptions {
   textIndex?: boolean;
   /** Cap on the embedded engine's memory. Default: a quarter of the RAM. */
   maxMemoryBytes?: number;
+  /** Where the embedded engine writes backups to. Without it there are none. */
+  backupDir?: string;
   /** Longest that a search may run. Default 30. */
   maxSearchSeconds?: number;
 }
@@ -77,15 +90,33 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
           dataDir: dataDir as string,
           log,
           maxMemoryBytes: options.maxMemoryBytes,
+          backupDir: options.backupDir,
         });
   try {
     await migrate(engine, log);
     await setTextIndex(engine, options.textIndex ?? true);
+    const settings = await indexSettings(engine);
+    return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds, settings });
   } catch (error) {
     await engine.close();
     throw error;
   }
-  return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
+}
+
+export interface RestoreStoreOptions {
+  /** A folder that {@link LogStore.backUp} made. */
+  from: string;
+  /** The folder around it. */
+  backupDir: string;
+  /** Of the embedded engine to make. */
+  dataDir: string;
+  log: Logger;
+}
+
+/** Makes a store as it was when it was backed up, schema included. @throws StoreError */
+export async function restoreStore({ from, backupDir, dataDir, log }: RestoreStoreOptions): Promise<void> {
+  await using engine = await EmbeddedEngine.open({ dataDir, backupDir, log });
+  await engine.command(`RESTORE DATABASE millrace FROM File(${string(from)})`);
 }
 
 /** Which devices' figures are wanted. */
@@ -102,33 +133,22 @@ export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}
     ...(devices === undefined ? [] : [devicesSql(new Set(devices))]),
     ...(after === undefined ? [] : [`device > ${string(after)}`]),
   ];
-  const where = whereSql(conditions);
-  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
+  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
+  sum(greatest(toInt64(high - low + 1) - toInt64(n), 0)) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
-FROM (
-  SELECT device, journal, sum(stored) AS stored, sum(n) AS n, min(low) AS low, max(high) AS high, sum(size) AS size,
-    min(firstReceived) AS firstReceived, max(lastReceived) AS lastReceived
-  FROM (
-    SELECT device, journal, count() AS stored, count() AS n, min(seq) AS low, max(seq) AS high,
-      sum(length(message) + length(fields)) AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.logs ${where} GROUP BY device, journal
-    UNION ALL
-    SELECT device, journal, 0 AS stored, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high,
-      0 AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.repeats ${where} GROUP BY device, journal)
-  GROUP BY device, journal)
+FROM (${journalsSql(conditions)})
 GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;
 }
-/** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
-export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
   readonly engine: LogEngine;
   readonly #maxSearchSeconds: number;
+  readonly #settings: IndexSettings;
 
-  constructor(options: { engine: LogEngine; maxSearchSeconds?: number }) {
+  constructor(options: { engine: LogEngine; maxSearchSeconds?: number; settings?: IndexSettings }) {
     this.engine = options.engine;
+    this.#settings = options.settings ?? { insert: {}, read: {} };
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
 
@@ -139,9 +159,9 @@ export class LogStore implements AsyncDisposable {
    */
   append(rows: Buffer, options: { rows: number; token: string }): Promise<void> {
     return this.engine.insertRows(rows, {
-      table: 'millrace.log_ingest',
+      table: 'millrace.log_arrivals',
       format: 'CSV',
-      settings: rowSettings,
+      settings: { ...rowSettings, ...this.#settings.insert },
       ...options,
     });
   }
@@ -198,19 +218,26 @@ export class LogStore implements AsyncDisposable {
     return saveRepeats(this.engine, lines);
   }
 
-  /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope, groups?: DeviceGroups): LogReader {
-    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds });
+  /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
+  reader(scope: Scope, groups?: DeviceGroups, signal?: AbortSignal): LogReader {
+    return new LogReader({
+      engine: this.engine,
+      scope,
+      groups,
+      maxSeconds: this.#maxSearchSeconds,
+      signal,
+      settings: this.#settings.read,
+    });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
-  search(query: SearchQuery): Promise<SearchResult> {
+  search(query: SearchQuery): Promise<LogPage> {
     return this.reader(unlimited).search(query);
   }
 
-  /** The devices with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
+  /** The devices with lines, by name. Read from the projection `day_marks`, not from the lines. @throws StoreError */
   deviceStats(filter?: DeviceStatsFilter): Promise<DeviceStats[]> {
-    return this.engine.query<DeviceStats>(deviceStatsSql(filter), deviceStatsSettings);
+    return this.engine.query<DeviceStats>(deviceStatsSql(filter), journalsSettings);
   }
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
@@ -218,11 +245,51 @@ export class LogStore implements AsyncDisposable {
     return readGaps(this.engine, device, most);
   }
 
+  /** Partitions with lines, the oldest day first. @throws StoreError */
+  partitions(): Promise<Partition[]> {
+    return readPartitions(this.engine);
+  }
+
+  /** Bytes on disk of everything that is stored. @throws StoreError */
+  diskBytes(): Promise<number> {
+    return readDiskBytes(this.engine);
+  }
+
+  /** Removes a partition; what it was stays known. @throws StoreError */
+  dropPartition(partition: Partition, why: RemovalReason): Promise<void> {
+    return dropPartition(this.engine, partition, why);
+  }
+
+  /** Removes about the oldest lines of a partition. Returns their bytes on disk. @throws StoreError */
+  dropOldestPart(partition: Partition): Promise<number> {
+    return dropOldestPart(this.engine, partition);
+  }
+
+  /** Deletes lines of a device; that they came stays known. @throws StoreError */
+  deleteLines(deletion: Deletion): Promise<{ lines: number; bytes: number }> {
+    return deleteLines(this.engine, deletion);
+  }
+
+  /** What arrived, by device and day, whether it is still stored or not. @throws StoreError */
+  usage(query: UsageQuery): Promise<DayUsage[]> {
+    return readUsage(this.engine, query);
+  }
+
+  /** The last removals, the newest first. @throws StoreError */
+  removals(most: number): Promise<Removal[]> {
+    return readRemovals(this.engine, most);
+  }
+
   /** Lines stored, of all devices or one. @throws StoreError */
   async countLines(device?: string): Promise<number> {
     const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
     const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
     return row?.n ?? 0;
+  }
+
+  /** Copies everything into a folder below the `backupDir` of an embedded engine. @throws StoreError */
+  backUp(folder: string): Promise<void> {
+    return this.engine.command(`BACKUP DATABASE millrace TO File(${string(folder)})`);
   }
 
   /** What the lines take. @throws StoreError */

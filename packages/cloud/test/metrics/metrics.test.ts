@@ -119,6 +119,14 @@ test('a part that does not work is shown as such, and the others all the same', 
     tails: () => ({ watchers: 0, skippedLines: 0 }),
     setAside: () => 0,
     storeSize: broken,
+    retention: () => ({
+      sweeper: {
+        diskBytes: 0,
+        dropped: { expired: { count: 0, lines: 0 }, 'disk-cap': { count: 0, lines: 0 } },
+        overCap: false,
+      },
+      quotas: { refusals: 0, dropped: 0, droppedBytes: 0 },
+    }),
     checks: { store: broken, records: async () => undefined },
   });
   expect(text).toContain('millrace_cloud_up{part="store"} 0');

@@ -10,6 +10,8 @@ const source = `Enum8('container' = 0, 'system' = 1, 'manager' = 2)`;
  * The projection `marks` keeps, per part and atomically with it, what was received of each journal in blocks of
  * 65 536 seqs. It answers the ingest's question "what do you have of this journal?" and the one about a device's
  * lines and bytes without reading a line. A block is complete when `count = max - min + 1`.
+ *
+ * Granules of 2048 lines: a page of lines is picked from many places, and each costs a granule of every column.
  */
 const logs = `
 CREATE TABLE IF NOT EXISTS millrace.logs (
@@ -42,6 +44,7 @@ PARTITION BY (toDate(received), retention_days)
 ORDER BY (device, service, ts, seq)
 TTL toDateTime(received) + toIntervalDay(retention_days)
 SETTINGS
+  index_granularity = 2048,
   ttl_only_drop_parts = 1,
   fsync_after_insert = 1,
   fsync_part_directory = 1,
@@ -60,12 +63,12 @@ CREATE TABLE IF NOT EXISTS millrace.log_ingest (
 ENGINE = Null`;
 
 /**
- * Takes each line apart. The outer columns are named \`i.…\`: none of them ever comes from the line. A line that
+ * The view that takes each line apart. The outer columns are named \`i.…\`: none of them ever comes from the line. A line that
  * is no JSON object, or holds no message, becomes a message as it is. Names of levels are those that
  * \`parseLevel\` knows; times out of range give way to the time of arrival.
  */
-const reshape = `
-CREATE MATERIALIZED VIEW IF NOT EXISTS millrace.log_reshape TO millrace.logs AS
+export const reshapeSql = ({ view, from, retention }: { view: string; from: string; retention: string }) => `
+CREATE MATERIALIZED VIEW IF NOT EXISTS millrace.${view} TO millrace.logs AS
 WITH JSONExtract(i.line, 'Tuple(
     timestamp Nullable(Int64), message Nullable(String), level String, isStdErr Bool, isSystem Bool,
     serviceName String, serviceId Nullable(Int64), containerId String, appId String,
@@ -95,8 +98,10 @@ SELECT
   ifNull(j.message, i.line) AS message,
   j.fields AS fields,
   fromUnixTimestamp64Milli(i.received_ms, 'UTC') AS received,
-  i.retention_days AS retention_days
-FROM millrace.log_ingest AS i`;
+  ${retention} AS retention_days
+FROM millrace.${from} AS i`;
+
+const reshape = reshapeSql({ view: 'log_reshape', from: 'log_ingest', retention: 'i.retention_days' });
 
 export const logsMigration: Migration = {
   version: 1,
