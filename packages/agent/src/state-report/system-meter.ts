@@ -18,7 +18,7 @@ interface CpuTimes {
 const mb = 1024 * 1024;
 
 /**
- * Measures the machine from the kernel's own files: no program is started and no library loaded for it (decision 28).
+ * Measures the machine from the kernel's own files: no program is started and no library loaded for it (decision 20).
  * In a container, too, `/proc/stat`, `/proc/meminfo` and `/sys` are those of the machine. What a machine does not tell
  * is left out.
  */
