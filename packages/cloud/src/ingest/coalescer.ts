@@ -8,6 +8,7 @@ import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
 import { type EncodedRun, Flight } from './flight.ts';
+import { RowArenas } from './row-arenas.ts';
 
 /** What the coalescer needs of the store. */
 export interface FlightStore {
@@ -40,6 +41,9 @@ export interface CommitStats {
   totalMs: number;
 }
 
+/** What most runs become as rows: a slice of a stream, and some more for each line's columns. */
+const runBytes = 128 * 1024;
+
 /**
  * Collects the rows of all devices into flights and commits one after the other.
  *
@@ -57,6 +61,7 @@ export class Coalescer {
   readonly #options: CoalescerOptions;
   readonly #instance = randomBytes(6).toString('hex');
   readonly #queue: Flight[] = [];
+  readonly #arenas: RowArenas;
   readonly #waiters: (() => void)[] = [];
   readonly #closing = new AbortController();
   #current: Flight | undefined;
@@ -70,6 +75,8 @@ export class Coalescer {
 
   constructor(options: CoalescerOptions) {
     this.#options = options;
+    // One is being filled while another is inserted. A flight is full once it is past its limit, by a run at most.
+    this.#arenas = new RowArenas({ bytes: options.maxFlightBytes + runBytes, most: 2 });
   }
 
   /** Bytes of rows that are not committed yet. */
@@ -126,6 +133,7 @@ export class Coalescer {
     const flight = new Flight({
       number: ++this.#flights,
       receivedMs: this.#lastReceivedMs,
+      arena: this.#arenas.take(),
     });
     if (closed) {
       flight.abandon();
@@ -176,7 +184,8 @@ export class Coalescer {
     commits.totalMs += tookMs;
     this.#options.onCommit?.(tookMs);
     this.#waitingBytes -= bytes;
-    flight.commit();
+    const arena = flight.commit();
+    if (arena) this.#arenas.give(arena);
     this.#wake();
   }
 
@@ -185,7 +194,7 @@ export class Coalescer {
     let token = this.#token();
     for (let attempt = 0; left.length > 0; attempt++) {
       try {
-        await this.#options.store.append(Buffer.concat(left.map((run) => run.rows)), {
+        await this.#options.store.append(flight.rowsOf(left), {
           rows: left.reduce((sum, run) => sum + run.count, 0),
           token,
         });

@@ -8,6 +8,7 @@ export interface EncodedRun {
   journal: string;
   firstSeq: number;
   count: number;
+  /** Belong to the flight: once that has committed, other rows are written there. */
   rows: Buffer;
   retention: Retention;
   /** How often the store refused these very rows: each time they are made plainer. */
@@ -27,12 +28,17 @@ export class Flight {
   /** Settles with the commit. Rejects only when ingest is closed before the store took it. */
   readonly done: Promise<void>;
   readonly #settle: PromiseWithResolvers<void>;
+  readonly #arena: Buffer;
+  /** True while the rows of all runs lie in the arena one behind the other. */
+  #isWhole = true;
   runs: EncodedRun[] = [];
   bytes = 0;
   lines = 0;
   state: FlightState = 'collecting';
 
-  constructor(options: { number: number; receivedMs: number }) {
+  /** @param options.arena where the rows go, as far as there is room */
+  constructor(options: { number: number; receivedMs: number; arena: Buffer }) {
+    this.#arena = options.arena;
     this.number = options.number;
     this.receivedMs = options.receivedMs;
     this.#settle = Promise.withResolvers<void>();
@@ -42,7 +48,9 @@ export class Flight {
   }
 
   add(run: RowRun, retention: Retention): EncodedRun {
-    const rows = encodeRows(run, { receivedMs: this.receivedMs, retention });
+    const stamp = { receivedMs: this.receivedMs, retention };
+    const rows = encodeRows(run, stamp, this.#isWhole ? this.#arena.subarray(this.bytes) : undefined);
+    if (rows.buffer !== this.#arena.buffer) this.#isWhole = false;
     const { device, journal, firstSeq, count } = run;
     const encoded: EncodedRun = { device, journal, firstSeq, count, rows, retention, refusals: 0 };
     this.runs.push(encoded);
@@ -51,11 +59,19 @@ export class Flight {
     return encoded;
   }
 
-  commit(): void {
-    if (this.state === 'abandoned') return;
+  /** The rows of some of its runs, or of their parts, in one piece; a view where that can be had. */
+  rowsOf(runs: readonly EncodedRun[]): Buffer {
+    if (this.#isWhole && runs === this.runs) return this.#arena.subarray(0, this.bytes);
+    return Buffer.concat(runs.map((run) => run.rows));
+  }
+
+  /** Returns the arena, which nobody reads any more; none when the flight was abandoned. */
+  commit(): Buffer | undefined {
+    if (this.state === 'abandoned') return undefined;
     this.state = 'committed';
     this.runs = [];
     this.#settle.resolve();
+    return this.#arena;
   }
 
   abandon(): void {

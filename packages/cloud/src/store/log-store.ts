@@ -33,7 +33,7 @@ import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { integer, string } from './sql.ts';
-import { setTextIndex } from './text-index.ts';
+import { type IndexSettings, indexSettings, setTextIndex } from './text-index.ts';
 import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
 
 export interface OpenStoreOptions {
@@ -95,11 +95,12 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   try {
     await migrate(engine, log);
     await setTextIndex(engine, options.textIndex ?? true);
+    const settings = await indexSettings(engine);
+    return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds, settings });
   } catch (error) {
     await engine.close();
     throw error;
   }
-  return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
 export interface RestoreStoreOptions {
@@ -143,9 +144,11 @@ GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(li
 export class LogStore implements AsyncDisposable {
   readonly engine: LogEngine;
   readonly #maxSearchSeconds: number;
+  readonly #settings: IndexSettings;
 
-  constructor(options: { engine: LogEngine; maxSearchSeconds?: number }) {
+  constructor(options: { engine: LogEngine; maxSearchSeconds?: number; settings?: IndexSettings }) {
     this.engine = options.engine;
+    this.#settings = options.settings ?? { insert: {}, read: {} };
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
 
@@ -158,7 +161,7 @@ export class LogStore implements AsyncDisposable {
     return this.engine.insertRows(rows, {
       table: 'millrace.log_arrivals',
       format: 'CSV',
-      settings: rowSettings,
+      settings: { ...rowSettings, ...this.#settings.insert },
       ...options,
     });
   }
@@ -217,7 +220,14 @@ export class LogStore implements AsyncDisposable {
 
   /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
   reader(scope: Scope, groups?: DeviceGroups, signal?: AbortSignal): LogReader {
-    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds, signal });
+    return new LogReader({
+      engine: this.engine,
+      scope,
+      groups,
+      maxSeconds: this.#maxSearchSeconds,
+      signal,
+      settings: this.#settings.read,
+    });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */

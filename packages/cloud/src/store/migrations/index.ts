@@ -5,11 +5,17 @@ import { integer, string } from '../sql.ts';
 import { logsMigration } from './0001-logs.ts';
 import { repeatsMigration } from './0002-repeats.ts';
 import { retentionMigration } from './0003-retention.ts';
+import { countsMigration } from './0005-counts.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
 
-export const migrations: readonly Migration[] = [logsMigration, repeatsMigration, retentionMigration];
+export const migrations: readonly Migration[] = [
+  logsMigration,
+  repeatsMigration,
+  retentionMigration,
+  countsMigration,
+];
 
 /**
  * Brings the schema up to date and returns the versions that were applied just now.
