@@ -88,6 +88,8 @@ export class InboundStream {
         held.bytes -= chunk.length;
       });
     this.#tail = taking.catch((error) => this.#stopAtQuota(error));
+    // The caller gets the failure from `taking`; unless it asks for the end as well, nobody waits for this one.
+    this.#tail.catch(() => undefined);
     return taking;
   }
 
