@@ -49,6 +49,7 @@ export async function startClickHouse(): Promise<ClickHouseServer> {
     `<clickhouse>
   <mark_cache_size>67108864</mark_cache_size>
   <max_server_memory_usage>2000000000</max_server_memory_usage>
+  <memory_worker_use_cgroup>0</memory_worker_use_cgroup>
   <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default></users>
   <profiles><default/></profiles>
   <quotas><default/></quotas>

@@ -16,6 +16,7 @@ import { connectEngine } from './docker/engine.ts';
 import { FolderDisk } from './journal/disk.ts';
 import { Journal } from './journal/journal.ts';
 import type { CloudLogBackend } from './logging/cloud-backend.ts';
+import { noGaps } from './logging/gap.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
@@ -76,18 +77,20 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => ownLog.detach());
 
   const backend = { config, identity, journal, log };
-  const mqtt = createMqttBackend(backend);
+  const mqtt = await createMqttBackend(backend);
   const cloud = createCloudBackend(backend);
   const docker = connectEngine({ env });
   const shaping =
     config.shapingFile !== undefined
       ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => reshape() }))
       : undefined;
+  const gaps = noGaps();
   const monitor: ContainerLogMonitor = new ContainerLogMonitor(local, docker, {
     positions: local,
     shaping,
     log,
     logs: config.dockerLogs,
+    gaps,
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
@@ -97,7 +100,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     void taker.reshape();
   };
   const meter = started.use(new ProcessMeter());
-  const sources = createSources({ config, env, taker, positions: local, log });
+  const sources = createSources({ config, env, taker, positions: local, gaps, log });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
@@ -105,7 +108,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
     sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
-    missed: monitor.gaps,
+    missed: gaps,
     dropped: sumDrops(monitor.dropped, taker.drops),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),

@@ -4,6 +4,7 @@ import { cloudSettings } from '@millrace/cloud/config';
 import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
 import { type LogsOptions, printLogs } from './logs/command.ts';
+import { type ExportOptions, exportLogs } from './logs/export.ts';
 import { untilStopped } from './running/until-stopped.ts';
 import type { InstallOptions, UninstallOptions } from './service/install.ts';
 import { programLog } from './terminal/program-log.ts';
@@ -33,6 +34,7 @@ export function createProgram(context: ProgramContext): Command {
     withService(context, agentCommand(context)),
     cloudCommand(context),
     logsCommand(context),
+    exportCommand(context),
     journalCommand(context),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
@@ -142,12 +144,14 @@ function service(name: string, settings: Settings, stdout: NodeJS.WriteStream): 
   return new Command(name).addHelpText('after', () => `\n${settingsTable(settings, stdout.columns ?? 100)}`);
 }
 
-const logsHelp = `
+const serverHelp = `
 Environment:
   MILLRACE_URL    Address of the server. Default: http://127.0.0.1:CLOUD_PORT (8080).
   MILLRACE_TOKEN  Token of the server. Default: the one that "millrace up" leaves in DATA_DIR (./data), on the
                   same machine only.
+`;
 
+const logsHelp = `${serverHelp}
 Examples:
   millrace logs -f                            everything, as it arrives
   millrace logs --service web --level warn+   warnings and errors of one service
@@ -156,19 +160,11 @@ Examples:
   millrace logs --json --limit 1000 | jq .message`;
 
 function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command {
-  return new Command('logs')
+  return filtered('logs')
     .description('print lines from the cloud, oldest first, or follow them')
-    .argument('[query...]', 'words that must all occur in the message, or a query')
     .option('-f, --follow', 'go on with the lines that arrive')
-    .option('--device <uuid>', 'only this device (the beginning of its uuid is enough)')
-    .option('--service <name>', 'only this service')
-    .option('--level <levels>', 'only these levels: error, or warn,error, or warn+')
-    .addOption(new Option('--stream <stream>', 'only this stream').choices(['stdout', 'stderr']))
-    .option('--since <moment>', 'from this moment: 10m (ago), 2h, 7d, a date, or ms since 1970')
-    .option('--until <moment>', 'before this moment')
     .option('--limit <count>', 'at most this many lines, the newest', '100')
     .option('--json', 'one JSON object per line')
-    .option('--url <url>', 'address of the server')
     .addHelpText('after', logsHelp)
     .action(async (words: string[], options: LogsOptions) => {
       const signal = untilUnwanted(stdout);
@@ -179,6 +175,55 @@ function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command
       }
       exitWith(0);
     });
+}
+
+const exportHelp = `${serverHelp}
+It ends with an error when it breaks off: then what was written is not whole.
+
+Examples:
+  millrace export > everything.ndjson
+  millrace export level:error --since 7d --format csv > errors.csv
+  millrace export --device 1a2b3c4d --format text | less`;
+
+function exportCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command {
+  return filtered('export')
+    .description('write all lines of a query to stdout, however many')
+    .addOption(new Option('--format <format>', 'how').choices(['ndjson', 'csv', 'text']).default('ndjson'))
+    .addOption(
+      new Option('--order <order>', 'oldest or newest first').choices(['asc', 'desc']).default('asc'),
+    )
+    .addOption(
+      new Option(
+        '--formulas <what>',
+        "of a CSV: put a ' before cells that a spreadsheet would run, or do not",
+      )
+        .choices(['escape', 'keep'])
+        .default('escape'),
+    )
+    .addHelpText('after', exportHelp)
+    .action(async (words: string[], options: ExportOptions) => {
+      const signal = untilUnwanted(stdout);
+      try {
+        await exportLogs(words, options, { env, stdout, stderr, signal });
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      }
+      // Half a file is no success, except for `| head`, which wanted no more.
+      exitWith(signal.aborted && !stdout.errored ? 1 : 0);
+    });
+}
+
+/** A command about lines of the cloud. */
+function filtered(name: string): Command {
+  return new Command(name)
+    .argument('[query...]', 'words that must all occur in the message, or a query')
+    .option('--device <uuid>', 'only this device (the beginning of its uuid is enough)')
+    .option('--service <name>', 'only this service')
+    .option('--level <levels>', 'only these levels: error, or warn,error, or warn+')
+    .addOption(new Option('--stream <stream>', 'only this stream').choices(['stdout', 'stderr']))
+    .option('--since <moment>', 'from this moment: 10m (ago), 2h, 7d, a date, or ms since 1970')
+    .option('--until <moment>', 'before this moment')
+    .option('--url <url>', 'address of the server');
 }
 
 /** Aborted by Ctrl-C, and when `| head` has seen enough and closes the pipe: ends like any other. */

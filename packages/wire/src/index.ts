@@ -1,3 +1,6 @@
+export * from './api.ts';
+export * from './api-records.ts';
+export * from './api-store.ts';
 export * from './batch.ts';
 export * from './config.ts';
 export * from './errors.ts';

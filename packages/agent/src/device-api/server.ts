@@ -32,6 +32,11 @@ export interface DeviceApi extends AsyncDisposable {
 
 const heartbeatMs = 20_000;
 
+/** No route has a schema. Left to itself fastify would load a compiler for them, which takes 3 MB. */
+const noSchemas = () => () => {
+  throw new MillraceError('INTERNAL', 'a route of the device API has a schema');
+};
+
 /**
  * Serves the API on the device.
  *
@@ -81,6 +86,7 @@ function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyIns
   const { local, uuid, state, log } = options;
   const app = Fastify({
     forceCloseConnections: true,
+    schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
     routerOptions: { querystringParser: parseQuery },
     // The app API's clients say /api/v1/…, the device API's /v1/…; both mean the same.
     rewriteUrl: ({ url = '/' }) => url.replace(/^\/api(?=\/v1\/)/, ''),

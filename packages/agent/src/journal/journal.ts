@@ -312,7 +312,8 @@ export class Journal implements PositionStore, AsyncDisposable {
     if (builder.count === 0) {
       this.#commits.add({ header, encode: () => encodeMember(header, builder.lines()), lineBytes: 0 });
     } else {
-      const { batch, sealed } = sealLines(builder, header, { clock, epoch: this.#epoch });
+      const level = this.#commits.levelNow(builder.byteLength);
+      const { batch, sealed } = sealLines(builder, header, { clock, epoch: this.#epoch, level });
       this.#commits.add(sealed);
       this.#recent.push(batch, performance.now());
     }

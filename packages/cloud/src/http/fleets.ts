@@ -1,4 +1,4 @@
-import { MillraceError } from '@millrace/wire';
+import { type Fleet, MillraceError } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { FleetWithSize } from '../records/fleets.ts';
@@ -18,7 +18,7 @@ const fleetSchema = z.object({
   description: z.string().nullable(),
   devices: z.number().describe('How many are in it.'),
   createdAt: z.number().describe('In ms since 1970.'),
-});
+}) satisfies z.ZodType<Fleet>;
 
 /** `/fleets`: groups of devices. */
 export const fleetRoutes: FastifyPluginAsyncZod<{ records: Records }> = async (app, { records }) => {

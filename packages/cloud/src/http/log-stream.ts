@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import * as z from 'zod';
 import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
@@ -11,6 +12,7 @@ import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
 import { bytesOf, inflate } from './inflate.ts';
 import { linger, refuseBody, toMillraceError } from './problems.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface LogStreamsOptions {
   identity: Identity;
@@ -32,13 +34,13 @@ export interface LogStreamsOptions {
  *   POST /device/v2/{uuid}/log-stream
  *   Authorization: Bearer <device key>
  *   Content-Encoding: gzip or zstd, or none   NDJSON as in wire's batch.ts; a truncated end keeps what was whole
- *   Millrace-Acks: stream                 optional
+ *   Millrace-Acks: stream                     optional; `stream, short` for short ones
  *
  * With acks the answer is 200 at once and then, while the request goes on, one line per commit
- * (`{"ack":{"journal":"…","through":123}}`), empty lines as heartbeat, and `{"error":{…}}` (a problem document)
- * when it ends early. Without, there is no answer before the body ends (to a balena device any is an error), then
- * 201 when everything is committed. A device over its quota gets 429. Retry-After is for those that want acks alone:
- * balena devices read its seconds as milliseconds.
+ * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, and `{"error":{…}}` (a
+ * problem document) when it ends early. Without, there is no answer before the body ends (to a balena device any is an
+ * error), then 201 when everything is committed. A device over its quota gets 429. Retry-After is for those that want
+ * acks alone: balena devices read its seconds as milliseconds.
  */
 export class LogStreams implements AsyncDisposable {
   readonly #options: LogStreamsOptions;
@@ -63,6 +65,21 @@ export class LogStreams implements AsyncDisposable {
           description:
             'NDJSON, usually compressed with gzip or zstd, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
           tags: ['device'],
+          response: {
+            200: {
+              description: 'With acknowledgements: one JSON object per line.',
+              content: {
+                'application/x-ndjson': {
+                  schema: z.union([
+                    z.object({ ack: z.object({ journal: z.string(), through: z.number() }) }),
+                    z.object({ error: problemSchema }),
+                  ]),
+                },
+              },
+            },
+            201: z.null().describe('All is stored.'),
+            '4xx': problemSchema,
+          },
         },
       },
       async (request, reply) => {
@@ -177,14 +194,15 @@ class OpenStream {
     const { request, presence } = this.#options;
     using _online = presence.streaming(this.uuid);
     try {
-      if (request.headers['millrace-acks'] === 'stream') await this.#withAcks();
+      const acks = acksOf(request);
+      if (acks.has('stream')) await this.#withAcks(acks.has('short'));
       else await this.#withoutAcks();
     } finally {
       this.#done.resolve();
     }
   }
 
-  async #withAcks(): Promise<void> {
+  async #withAcks(short: boolean): Promise<void> {
     const { request, response, heartbeatMs = 20_000 } = this.#options;
     response.writeHead(200, {
       'content-type': 'application/x-ndjson',
@@ -194,7 +212,7 @@ class OpenStream {
     });
     response.flushHeaders();
     {
-      using acks = new AckWriter({ response, heartbeatMs });
+      using acks = new AckWriter({ response, heartbeatMs, short });
       const error = await this.#receive((ack) => acks.write(ack));
       if (error) acks.problem(error.toProblem());
     }
@@ -246,9 +264,15 @@ function refuse(
   error: MillraceError,
   { quotaRetryS = defaultQuotaRetryS }: LogStreamsOptions,
 ): void {
-  const isOurs = request.headers['millrace-acks'] === 'stream';
+  const isOurs = acksOf(request).has('stream');
   const later = error.code === 'QUOTA_EXCEEDED' && isOurs;
   refuseBody(request, response, error, later ? { 'retry-after': String(quotaRetryS) } : {});
+}
+
+/** The words of the header: how acknowledgements are wanted. */
+function acksOf(request: IncomingMessage): Set<string> {
+  const words = String(request.headers['millrace-acks'] ?? '').split(',');
+  return new Set(words.map((word) => word.trim().toLowerCase()));
 }
 
 function encodingOf(request: IncomingMessage): string {

@@ -1,7 +1,9 @@
 import type { FastifyInstance } from 'fastify';
+import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
 import { authorize } from './bearer.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface MetricsRouteOptions {
   identity: Identity;
@@ -19,7 +21,14 @@ export async function metricsRoute(
     '/metrics',
     {
       config: { roles: ['admin', 'metrics'] },
-      schema: { summary: 'Figures for Prometheus', tags: ['health'], produces: ['text/plain'] },
+      schema: {
+        summary: 'Figures for Prometheus',
+        tags: ['health'],
+        response: {
+          200: { description: 'In its text format.', content: { 'text/plain': { schema: z.string() } } },
+          '4xx': problemSchema,
+        },
+      },
     },
     async (_request, reply) =>
       reply.header('content-type', metrics.contentType).send(await metrics.render(sources)),

@@ -9,7 +9,16 @@ import {
 } from '@millrace/wire';
 import * as z from 'zod';
 import { parseQuery } from '../query/index.ts';
-import { maxBuckets, maxContextLines, maxFacets, maxFacetValues, maxSeries } from '../store/index.ts';
+import {
+  maxBuckets,
+  maxContextLines,
+  maxFacets,
+  maxFacetValues,
+  maxPageLines,
+  maxPatterns,
+  maxSeries,
+} from '../store/index.ts';
+import { exportFormats } from './export/formats.ts';
 
 export const once = (what: string) => z.string(`must be given once, as ${what}`);
 
@@ -147,6 +156,45 @@ export const facetsQuery = z.strictObject({
     .default(['level', 'stream', 'service', 'app', 'device'])
     .describe('Fields as a query names them, separated by commas or given several times.'),
   limit: count(1, maxFacetValues, 10).describe(`Most values of each field, up to ${maxFacetValues}.`),
+});
+
+/** Query of `GET /api/v1/export`. */
+export const exportQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  format: z
+    .enum(exportFormats, 'must be ndjson, csv or text')
+    .default('ndjson')
+    .describe('How lines are written.'),
+  order: z
+    .enum(['asc', 'desc'], 'must be asc or desc')
+    .default('asc')
+    .describe('By time: `asc` gives the oldest first.'),
+  formulas: z
+    .enum(['escape', 'keep'], 'must be escape or keep')
+    .default('escape')
+    .describe("Cells of a CSV that a spreadsheet would run: `escape` puts a `'` before them."),
+});
+
+/** Query of `GET /api/v1/patterns`. */
+export const patternsQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  limit: count(1, maxPatterns, 50).describe(
+    `Most patterns, those of most lines first, up to ${maxPatterns}.`,
+  ),
+});
+
+/** Query of `GET /device/v2/{uuid}/logs`. */
+export const balenaLogsQuery = z.strictObject({
+  stream: z.enum(['0', '1'], 'must be 0 or 1').default('0').describe('`1` to go on with what arrives.'),
+  count: once('a number')
+    .regex(/^(all|\d{1,5})$/, 'must be all, or a number from 0 to 10000')
+    .transform((text) => (text === 'all' ? text : Number(text)))
+    .refine((value) => value === 'all' || value <= maxPageLines, 'must be all, or a number from 0 to 10000')
+    .optional()
+    .describe('How many of the newest lines, up to 10000, or `all`. By default 1000; with `stream=1` none.'),
+  start: time.optional().describe('First time, inclusive: ms since 1970 or ISO 8601.'),
 });
 
 const lineOfContext = {

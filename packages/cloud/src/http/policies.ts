@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { levels, MillraceError } from '@millrace/wire';
+import { levels, MillraceError, type Policy } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { PolicyRecord } from '../records/policies.ts';
@@ -73,7 +73,7 @@ const policySchema = z.object({
   retentionDays: z.number().nullable(),
   dailyQuotaBytes: z.number().nullable(),
   changedAt: z.number().describe('In ms since 1970.'),
-});
+}) satisfies z.ZodType<Policy>;
 
 const params = z.strictObject({ id: z.string().max(64, 'must have at most 64 characters') });
 

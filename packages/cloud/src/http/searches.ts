@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { MillraceError, parseTime, timeForms } from '@millrace/wire';
+import { MillraceError, parseTime, type SavedSearch as SavedSearchView, timeForms } from '@millrace/wire';
 import type { FastifyRequest } from 'fastify';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
@@ -40,7 +40,7 @@ const searchSchema = z.object({
   createdBy: z.string().describe('Name of the token that made it.'),
   createdAt: z.number(),
   changedAt: z.number(),
-});
+}) satisfies z.ZodType<SavedSearchView>;
 
 /**
  * `/searches`: queries to come back to. All who may read everything share them; whoever may read only a part sees what

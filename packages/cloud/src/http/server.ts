@@ -20,9 +20,11 @@ import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
 import { auditRoute } from './audit.ts';
 import { backupRoutes } from './backups.ts';
+import { balenaLogsRoute } from './balena-logs.ts';
 import { authorize, forReaders } from './bearer.ts';
 import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
+import { exportRoute } from './export/route.ts';
 import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
@@ -142,6 +144,19 @@ export class HttpServer implements AsyncDisposable {
     await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
+    const live = {
+      ...options,
+      hub,
+      signal: this.#stopping.signal,
+      recheckMs: tuning.tailRecheckMs,
+      heartbeatMs: tuning.tailHeartbeatMs,
+      maxWaitingBytes: tuning.tailMaxWaitingBytes,
+    };
+    await app.register(async (device) => {
+      device.decorateRequest('caller');
+      device.addHook('onRequest', authorize(identity));
+      await device.register(balenaLogsRoute, live);
+    });
     await app.register(metricsRoute, {
       identity,
       metrics,
@@ -156,6 +171,7 @@ export class HttpServer implements AsyncDisposable {
         api.decorateRequest('caller');
         api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
+        await api.register(exportRoute, options);
         await api.register(deviceRoutes, {
           ...options,
           disconnect: (uuid) => {
@@ -171,14 +187,7 @@ export class HttpServer implements AsyncDisposable {
         await api.register(backupRoutes, options);
         await api.register(policyRoutes, options);
         await api.register(usageRoutes, options);
-        await api.register(tailRoute, {
-          ...options,
-          hub,
-          signal: this.#stopping.signal,
-          recheckMs: tuning.tailRecheckMs,
-          heartbeatMs: tuning.tailHeartbeatMs,
-          maxWaitingBytes: tuning.tailMaxWaitingBytes,
-        });
+        await api.register(tailRoute, live);
         api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
           this.#app.swagger(),
         );

@@ -1,15 +1,16 @@
-import type { ServerResponse } from 'node:http';
 import { errorText } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
 import { resolveGroups, type Scope } from '../query/index.ts';
 import type { Records } from '../records/records.ts';
-import type { StoredLine } from '../store/index.ts';
 import type { LineFilter } from '../tail/filter.ts';
 import type { TailHub } from '../tail/hub.ts';
 import { bearerToken, callersScope, forReaders } from './bearer.ts';
+import { type LiveFormat, LiveWriter } from './live-writer.ts';
 import { conditionsOf, tailQuery } from './parameters.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface TailRouteOptions {
   hub: TailHub;
@@ -47,7 +48,13 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
           'Server-sent events: `log` with a line, `skipped` with `{"count":n}` when the reader was too slow for n lines.',
         tags: ['logs'],
         querystring: tailQuery,
-        produces: ['text/event-stream'],
+        response: {
+          200: {
+            description: 'Server-sent events.',
+            content: { 'text/event-stream': { schema: z.string() } },
+          },
+          '4xx': problemSchema,
+        },
       },
     },
     async (request, reply) => {
@@ -70,12 +77,13 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       });
       request.raw.socket.setNoDelay(true);
       request.raw.socket.setKeepAlive(true, 30_000);
-      const events = new EventWriter(response, {
+      const events = new LiveWriter(response, {
+        format: serverSentEvents,
         heartbeatMs,
         maxWaitingBytes,
         onSkipped: () => hub.skippedLines++,
       });
-      let watching = hub.watch(filter, (line) => events.log(line));
+      let watching = hub.watch(filter, (line) => events.write(line));
       const stop = () => response.end();
       const recheck = async () => {
         const caller = await identity.caller(bearerToken(request.raw));
@@ -86,7 +94,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
         const now = await filterFor(caller.scope);
         if (isDone) return;
         watching[Symbol.dispose]();
-        watching = hub.watch(now, (line) => events.log(line));
+        watching = hub.watch(now, (line) => events.write(line));
       };
       const rechecking = setInterval(() => {
         // The records may be away for a moment; what was allowed is, until they say otherwise.
@@ -109,48 +117,12 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
   );
 };
 
-/** Writes events to one watcher, and counts instead of queueing when it does not keep up. */
-class EventWriter implements Disposable {
-  readonly #response: ServerResponse;
-  readonly #maxWaitingBytes: number;
-  readonly #heartbeat: NodeJS.Timeout;
-  readonly #onSkipped: () => void;
-  #skipped = 0;
-
-  constructor(
-    response: ServerResponse,
-    options: { heartbeatMs: number; maxWaitingBytes: number; onSkipped: () => void },
-  ) {
-    this.#response = response;
-    this.#onSkipped = options.onSkipped;
-    this.#maxWaitingBytes = options.maxWaitingBytes;
-    response.on('drain', () => this.#caughtUp());
-    this.#heartbeat = setInterval(() => {
-      if (response.writableLength === 0) response.write(': ping\n\n');
-    }, options.heartbeatMs);
-  }
-
-  log(line: StoredLine): void {
-    // Once behind, stay out until all has been read: or every other line would come with a gap of its own.
-    if (this.#skipped > 0 || this.#response.writableLength > this.#maxWaitingBytes) {
-      this.#skipped++;
-      this.#onSkipped();
-      return;
-    }
-    this.#heartbeat.refresh();
+const serverSentEvents: LiveFormat = {
+  line(line) {
     // An id is one line of text whatever a device put into it; JSON has no newlines of its own.
     const id = line.id.replace(/[\r\n\0]/g, '');
-    this.#response.write(`event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`);
-  }
-
-  #caughtUp(): void {
-    if (this.#skipped === 0) return;
-    const count = this.#skipped;
-    this.#skipped = 0;
-    this.#response.write(`event: skipped\ndata: ${JSON.stringify({ count })}\n\n`);
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#heartbeat);
-  }
-}
+    return `event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`;
+  },
+  skipped: (count) => `event: skipped\ndata: ${JSON.stringify({ count })}\n\n`,
+  heartbeat: ': ping\n\n',
+};

@@ -1,4 +1,4 @@
-import { MillraceError } from '@millrace/wire';
+import { MillraceError, type Token } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import { hashSecret, newSecret } from '../identity/secrets.ts';
@@ -24,7 +24,7 @@ const tokenSchema = z.object({
     .nullable()
     .describe('Name of the token that made it; null for those of the program itself.'),
   expiresAt: z.number().nullable(),
-});
+}) satisfies z.ZodType<Token>;
 
 const newToken = z
   .strictObject({

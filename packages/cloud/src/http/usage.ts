@@ -1,4 +1,4 @@
-import { MillraceError } from '@millrace/wire';
+import { MillraceError, type Usage } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { Ingest } from '../ingest/index.ts';
@@ -29,7 +29,7 @@ const usageSchema = z.object({
   day: z.string().describe('Day of arrival, UTC.'),
   lines: z.number(),
   bytes: z.number().describe('Of messages, uncompressed.'),
-});
+}) satisfies z.ZodType<Usage>;
 
 const partitionSchema = z.object({
   day: z.string().describe('Day of arrival, UTC.'),

@@ -1,4 +1,4 @@
-import type { StoredLine } from '../store/search.ts';
+import type { StoredLine } from '@millrace/wire';
 import type { NameColumn, Query, Test } from './ast.ts';
 import { fieldNumber, fieldText, fieldValue } from './fields.ts';
 import { isWithin } from './parse.ts';

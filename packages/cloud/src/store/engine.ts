@@ -30,11 +30,12 @@ export interface LogEngine extends AsyncDisposable {
    */
   insertRows(bytes: Buffer, options: InsertOptions): Promise<void>;
   /**
-   * Rows of a SELECT, one object each. The statement must hold no SETTINGS of its own.
+   * Rows of a SELECT, one object each. The statement must hold no SETTINGS of its own. An abort of the signal ends the
+   * statement in the engine, too, and this rejects.
    *
    * @throws StoreError
    */
-  query<T>(sql: string, settings?: EngineSettings): Promise<T[]>;
+  query<T>(sql: string, settings?: EngineSettings, signal?: AbortSignal): Promise<T[]>;
   /**
    * Runs a statement that returns nothing. Never an INSERT with VALUES: the embedded engine would take its rows
    * from this process's stdin.

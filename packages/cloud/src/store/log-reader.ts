@@ -1,17 +1,20 @@
-import { MillraceError } from '@millrace/wire';
+import {
+  type Context,
+  type Facets,
+  type Histogram,
+  type LogPage,
+  MillraceError,
+  type Patterns,
+} from '@millrace/wire';
 import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
 import type { LineConditions } from './conditions.ts';
-import { type Context, type ContextQuery, readContext } from './context.ts';
+import { type ContextQuery, readContext } from './context.ts';
 import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
-import { type FacetQuery, type Facets, readFacets } from './facets.ts';
-import { type Histogram, type HistogramQuery, readHistogram } from './histogram.ts';
-import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
-
-export interface SearchResult {
-  logs: StoredLine[];
-  /** Set when there are more. */
-  cursor?: string;
-}
+import { type Export, type ExportQuery, readExport } from './export.ts';
+import { type FacetQuery, readFacets } from './facets.ts';
+import { type HistogramQuery, readHistogram } from './histogram.ts';
+import { type PatternsQuery, readPatterns } from './patterns.ts';
+import { type LogRow, page, type SearchQuery, searchSql } from './search.ts';
 
 export interface LogReaderOptions {
   engine: LogEngine;
@@ -20,6 +23,8 @@ export interface LogReaderOptions {
   groups?: DeviceGroups;
   /** Longest that one statement may run. */
   maxSeconds: number;
+  /** Ends what is running, when nobody waits for the answer any more. */
+  signal?: AbortSignal;
   /** Of the engine, for every statement. */
   settings?: EngineSettings;
 }
@@ -47,18 +52,20 @@ export class LogReader {
   readonly #scope: Scope;
   readonly #groups: DeviceGroups | undefined;
   readonly #maxSeconds: number;
+  readonly #signal: AbortSignal | undefined;
   readonly #settings: EngineSettings;
 
-  constructor({ engine, scope, groups, maxSeconds, settings = {} }: LogReaderOptions) {
+  constructor({ engine, scope, groups, maxSeconds, signal, settings = {} }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
     this.#groups = groups;
     this.#maxSeconds = maxSeconds;
+    this.#signal = signal;
     this.#settings = settings;
   }
 
   /** One page of lines. */
-  async search(query: SearchQuery): Promise<SearchResult> {
+  async search(query: SearchQuery): Promise<LogPage> {
     const asked = await this.#resolved(query);
     return page(await this.#select<LogRow>(searchSql(asked, this.#scope)), asked);
   }
@@ -78,6 +85,16 @@ export class LogReader {
     return readContext(this.#select, query, this.#scope);
   }
 
+  /** Clusters lines by how they read. */
+  async patterns(query: PatternsQuery): Promise<Patterns> {
+    return readPatterns(this.#select, await this.#resolved(query), this.#scope);
+  }
+
+  /** All lines, as a stream. */
+  async export(query: ExportQuery): Promise<Export> {
+    return readExport(this.#select, await this.#resolved(query), this.#scope);
+  }
+
   /** What is asked, without fleets and tags. */
   async #resolved<T extends LineConditions>(asked: T): Promise<T> {
     if (asked.query === undefined) return asked;
@@ -86,13 +103,14 @@ export class LogReader {
 
   readonly #select: Select = async <T>(sql: string) => {
     try {
-      return await this.#engine.query<T>(sql, {
+      const settings = {
         max_execution_time: this.#maxSeconds,
         max_result_bytes: maxAnswerBytes,
         result_overflow_mode: 'throw',
         max_bytes_before_external_group_by: maxGroupBytes,
         ...this.#settings,
-      });
+      };
+      return await this.#engine.query<T>(sql, settings, this.#signal);
     } catch (error) {
       throw this.#explain(error);
     }

@@ -1,11 +1,11 @@
-import { MillraceError } from '@millrace/wire';
+import { type LogPage, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
 import { journalsSettings, journalsSql } from './journals.ts';
-import { LogReader, type SearchResult } from './log-reader.ts';
+import { LogReader } from './log-reader.ts';
 import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
 import {
@@ -218,19 +218,20 @@ export class LogStore implements AsyncDisposable {
     return saveRepeats(this.engine, lines);
   }
 
-  /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope, groups?: DeviceGroups): LogReader {
+  /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
+  reader(scope: Scope, groups?: DeviceGroups, signal?: AbortSignal): LogReader {
     return new LogReader({
       engine: this.engine,
       scope,
       groups,
       maxSeconds: this.#maxSearchSeconds,
+      signal,
       settings: this.#settings.read,
     });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
-  search(query: SearchQuery): Promise<SearchResult> {
+  search(query: SearchQuery): Promise<LogPage> {
     return this.reader(unlimited).search(query);
   }
 

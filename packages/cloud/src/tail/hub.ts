@@ -1,7 +1,6 @@
-import { errorText } from '@millrace/wire';
+import { errorText, type StoredLine } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { AdmittedLines, Ingest } from '../ingest/index.ts';
-import type { StoredLine } from '../store/index.ts';
 import { deviceMatches, type LineFilter, lineMatcher } from './filter.ts';
 
 /**

@@ -114,6 +114,24 @@ test('one connection serves many streams', async () => {
   }
 });
 
+test('short acknowledgements name a journal once', async () => {
+  using stream = await open('brief', { headers: { 'millrace-acks': 'Stream, short' } });
+  for (const [journal, first] of [
+    ['journal41', 1],
+    ['journal41', 2],
+    ['journal42', 1],
+    ['journal42', 2],
+  ] as const) {
+    const before = stream.body.length;
+    stream.send(batch(journal, first, 1));
+    await until(() => stream.body.trimEnd().length > before, { what: `an ack of ${journal} ${first}` });
+  }
+  stream.end();
+  expect((await stream.answer()).body.replace(/^\n/gm, '')).toBe(
+    '{"ack":{"journal":"journal41","through":1}}\n2\n{"ack":{"journal":"journal42","through":1}}\n2\n',
+  );
+});
+
 test('a client that vanishes leaves everything that was whole', async () => {
   const stream = await open('vanishes', { acks: true });
   stream.send(

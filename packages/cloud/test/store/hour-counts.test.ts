@@ -1,8 +1,9 @@
+import type { StoredLine } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseQuery, queryPredicate, type Scope, unlimited } from '../../src/query/index.ts';
 import { hourMs, isCountedField } from '../../src/store/hour-counts.ts';
-import type { LogStore, StoredLine } from '../../src/store/index.ts';
+import type { LogStore } from '../../src/store/index.ts';
 import { countsMigration } from '../../src/store/migrations/0005-counts.ts';
 import { append, places, type StorePlace } from './open-stores.ts';
 

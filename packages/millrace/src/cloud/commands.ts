@@ -1,10 +1,10 @@
+import { MillraceClient } from '@millrace/client';
 import { backUpOffline, restore } from '@millrace/cloud/backup';
 import { type CheckResult, checkCloud } from '@millrace/cloud/check';
 import { readCloudConfig } from '@millrace/cloud/config';
-import { MillraceError } from '@millrace/wire';
+import { type Backup, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { findAccess } from '../logs/access.ts';
-import { type BackupMade, LogServer } from '../logs/server.ts';
 import { painter, wantsColour } from '../terminal/colours.ts';
 import { harmless } from '../terminal/harmless.ts';
 
@@ -53,8 +53,8 @@ const offlineCodes = new Set(['SERVER_UNREACHABLE', 'TOKEN_UNUSABLE']);
 async function backUpRunning(
   url: string | undefined,
   env: CloudCommandContext['env'],
-): Promise<Pick<BackupMade, 'path' | 'lines' | 'records'>> {
-  return new LogServer({ access: await findAccess(url, env) }).makeBackup();
+): Promise<Pick<Backup, 'path' | 'lines' | 'records'>> {
+  return new MillraceClient(await findAccess(url, env)).store.backUp();
 }
 
 function recordsNote(isInside: boolean): string {

@@ -247,7 +247,8 @@ export class FileReader {
       chain.offset += passed;
       if (passed > 0) {
         this.quiet = 0;
-        return 'more';
+        // Less than asked for means that the end was there: no need to read once more to see it.
+        if (file.isFinal || bytes === buffer.length) return 'more';
       }
     }
     return chain.atEnd(file, wasFinal, buffer);
@@ -310,7 +311,8 @@ export class FileReader {
       watcher.on('error', () => waiting.resolve());
       // What was written before the watcher was there.
       const next = await turns.take((buffer) => this.step(buffer));
-      if (next === 'idle' && !this.hasEnded && !this.options.signal.aborted) await waiting.promise;
+      const isQuiet = next === 'idle' && this.quiet > 0;
+      if (isQuiet && !this.hasEnded && !this.options.signal.aborted) await waiting.promise;
     } catch (error) {
       // The kernel gives no more watches, or the folder is gone: then by the clock.
       this.options.log?.debug({ error: errorText(error) }, 'a log folder is not watched');
