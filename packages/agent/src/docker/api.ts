@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Docker } from './engine.ts';
+import { GatheringAgent } from './gathering-agent.ts';
 import { type LogConfig, rotationBytes } from './rotation.ts';
 import type { ContainerIdentity } from './services.ts';
 import { type Nanos, sinceParameter } from './timestamp.ts';
@@ -38,6 +39,8 @@ export interface EngineRequest {
   body?: object;
   /** How long the engine may take to begin its answer. Default: as the API was made with. */
   answerTimeoutMs?: number;
+  /** The answer comes in many small chunks. */
+  isChunky?: boolean;
 }
 
 export interface EngineApiOptions {
@@ -48,6 +51,9 @@ export interface EngineApiOptions {
 
 /** dockerode's way to send any request (docker-modem); its types leave it open. */
 interface Modem {
+  readonly protocol?: unknown;
+  /** Of whoever made the client, if it was given one. */
+  readonly agent?: unknown;
   dial(
     options: {
       path: string;
@@ -79,10 +85,17 @@ const maxBodyBytes = 64 * 1024 * 1024;
  */
 export class EngineApi {
   private readonly modem: Modem;
+  /** The same, but for how it reads from its connections. */
+  private readonly gathering: Modem;
   private readonly answerTimeoutMs: number;
 
   constructor({ docker, answerTimeoutMs }: EngineApiOptions) {
-    this.modem = docker.modem as Modem;
+    const modem = docker.modem as Modem;
+    this.modem = modem;
+    this.gathering =
+      modem.protocol === 'http' && modem.agent === undefined
+        ? Object.create(modem, { agent: { value: new GatheringAgent() } })
+        : modem;
     this.answerTimeoutMs = answerTimeoutMs;
   }
 
@@ -129,18 +142,15 @@ export class EngineApi {
 
   /** Both streams with timestamps. Reading slowly slows the engine down. */
   logs(id: string, { since, follow, tail }: LogRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    return this.get(
-      `/containers/${id}/logs`,
-      {
-        stdout: true,
-        stderr: true,
-        timestamps: true,
-        follow,
-        since: sinceParameter(since),
-        ...(tail !== undefined && { tail }),
-      },
-      signal,
-    );
+    const query = {
+      stdout: true,
+      stderr: true,
+      timestamps: true,
+      follow,
+      since: sinceParameter(since),
+      ...(tail !== undefined && { tail }),
+    };
+    return this.send({ method: 'GET', path: `/containers/${id}/logs`, query, isChunky: true }, signal);
   }
 
   /** What happens to containers, one JSON object per line, from `sinceSeconds` on. */
@@ -185,11 +195,12 @@ export class EngineApi {
   }
 
   private dial(
-    { method, path, query = {}, body = {} }: EngineRequest,
+    { method, path, query = {}, body = {}, isChunky }: EngineRequest,
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      this.modem.dial(
+      const modem = isChunky ? this.gathering : this.modem;
+      modem.dial(
         {
           path: `${path}?`,
           method,
