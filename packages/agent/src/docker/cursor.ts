@@ -2,10 +2,11 @@ import { type LogInput, limits, truncateUtf8 } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../assemble/assembler.ts';
 import { levelOf } from '../classify/level.ts';
 import { countGap, type GapCounts, gapLine } from '../logging/gap.ts';
-import type { Json, SourcePosition } from '../logging/types.ts';
+import type { EncodedLog, Json, PositionSource, SourcePosition } from '../logging/types.ts';
 import type { Rules } from '../shape/rules.ts';
 import { type DropCounts, noDrops, Shaper } from '../shape/shaper.ts';
 import type { LineReader, LogLine } from './lines.ts';
+import { Mark } from './mark.ts';
 import {
   advance,
   begin,
@@ -19,7 +20,8 @@ import {
   type StreamMark,
 } from './position.ts';
 import { type ContainerIdentity, type ServiceFields, serviceOf } from './services.ts';
-import { nanosOfMs, TimestampReader } from './timestamp.ts';
+import { ShortWay } from './short-way.ts';
+import { isLater, msOf, type Nanos, nanosOf, nanosOfMs, TimestampReader } from './timestamp.ts';
 
 /** One response of the engine, while it is read. */
 export interface Pass {
@@ -59,6 +61,16 @@ export interface LogCursorOptions {
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
   /** Takes a position now and then while rules drop every line. */
   move?(position: SourcePosition): void;
+  /** The short way for lines that need not become objects, if there is one. */
+  encoded?: EncodedLog;
+}
+
+/** The text of a stream's line that was read last. */
+interface LastText {
+  source: Buffer;
+  start: number;
+  end: number;
+  cutBytes: number;
 }
 
 /**
@@ -69,33 +81,47 @@ export interface LogCursorOptions {
  * of each stream the mark behind the last line that was. A stream whose first lines are still held has the mark of
  * one that has begun (`n` 0), so that a message of the other stream cannot hide them. After a crash the held lines
  * are therefore read again, and nothing else is.
+ *
+ * A line that is a message by itself goes the short way, if there is one, and is never made an object. While a
+ * stream's lines do so, both its marks are one, in numbers.
  */
-export class LogCursor {
+export class LogCursor implements PositionSource {
   readonly key: string;
   fields: ServiceFields;
   private readonly options: LogCursorOptions;
-  private position: DockerPosition | undefined;
+  private readUpTo: DockerPosition | undefined;
   private handedOn: DockerPosition;
   private readonly assembler: Assembler<StreamMark>;
   private shaper: Shaper<StreamMark> | undefined;
   private movedMs = performance.now();
-  private readonly lastMessage: Partial<Record<LogStream, string>> = {};
+  private readonly last: Partial<Record<LogStream, LastText>> = {};
+  private readonly short: ShortWay | undefined;
+  /** Of streams whose lines go the short way: the mark that is both in {@link readUpTo} and in {@link handedOn}. */
+  private readonly shortMarks: Record<LogStream, Mark | undefined> = { out: undefined, err: undefined };
 
   constructor(options: LogCursorOptions) {
     this.options = options;
     this.key = positionKey(options.container.id);
     this.fields = serviceOf(options.container);
-    this.position = parsePosition(options.saved);
-    this.handedOn = this.position ?? {};
+    this.readUpTo = parsePosition(options.saved);
+    this.handedOn = this.readUpTo ?? {};
+    const { encoded, multiline = 'traces' } = options;
+    this.short = encoded && new ShortWay({ encoded, multiline, fields: this.fields });
     this.assembler = new Assembler({
-      multiline: options.multiline ?? 'traces',
+      multiline,
       release: (line) => (this.shaper ? this.shaper.take(line) : this.handOn(line)),
     });
     this.shape(options.rules);
   }
 
   get current(): DockerPosition | undefined {
-    return this.position;
+    this.foldMarks();
+    return this.readUpTo;
+  }
+
+  get position(): Json {
+    this.foldMarks();
+    return this.handedOn as unknown as Json;
   }
 
   /** Where reading begins without a position, in ms since 1970. */
@@ -105,38 +131,86 @@ export class LogCursor {
 
   identify(container: ContainerIdentity): void {
     this.fields = serviceOf(container);
+    this.short?.identify(this.fields);
   }
 
   resumePoint(nowMs: number, marginMs: number): ResumePoint {
-    return resumeFrom(this.position, { start: nanosOfMs(this.startMs), now: nanosOfMs(nowMs), marginMs });
+    return resumeFrom(this.current, { start: nanosOfMs(this.startMs), now: nanosOfMs(nowMs), marginMs });
   }
 
   /** Hands on a line, unless it was read before or makes the pass doubtful. */
   take(line: LogLine, pass: Pass): void | Promise<void> {
-    const { stream, nanos, source, start, end } = line;
+    if (this.short && this.addShort(line, pass, this.short)) return undefined;
+    this.foldMarks();
+    const { stream, source, start, end } = line;
+    const nanos = nanosOf(line.second, line.nano);
     const readBefore = pass.resume.readBefore(stream, nanos);
-    if (pass.resume.hasJumped && !pass.isGapTold) this.tellGap(line.ms, pass);
+    if (pass.resume.hasJumped && !pass.isGapTold) this.tellGap(msOf(line.second, line.nano), pass);
     const length = end - start;
     if (readBefore > length || (readBefore === length && readBefore > 0)) return undefined;
-    const { textStart, ms } =
-      readBefore > 0 ? continued(line, start + readBefore) : { textStart: start, ms: line.ms };
-    const text = source.toString('utf8', textStart, end);
-    const message = line.cutBytes > 0 ? truncateUtf8(text, limits.maxMessageBytes, line.cutBytes) : text;
-    if (pass.isFollowed && readBefore === 0 && this.isDoubtful(line, message, pass)) {
+    if (pass.isFollowed && readBefore === 0 && this.isDoubtful(line, nanos, pass)) {
       pass.isDoubtful = true;
       return undefined;
     }
-    this.lastMessage[stream] = message;
-    pass.newLines++;
-    pass.newBytes += length + entryBytes;
+    const { textStart, ms } = continued(line, start + readBefore);
+    const text = source.toString('utf8', textStart, end);
+    const message = line.cutBytes > 0 ? truncateUtf8(text, limits.maxMessageBytes, line.cutBytes) : text;
+    this.keepText(line, textStart, pass);
     const part = line.isUnfinished && pass.lines.isTerminal ? length : undefined;
     const level = levelOf(source, textStart, end);
-    const position = this.withBegun(advance(this.position ?? {}, stream, nanos, part), stream, pass);
-    this.position = position;
+    const position = this.withBegun(advance(this.readUpTo ?? {}, stream, nanos, part), stream, pass);
+    this.readUpTo = position;
     this.handedOn = this.withBegun(this.handedOn, stream, pass);
     if (this.handedOn[stream] === undefined) this.handedOn = begin(this.handedOn, stream, nanos);
     const mark = position[stream] as StreamMark;
     return this.assembler.push({ stream, message, timestampMs: ms, level, mark }, source, textStart, end);
+  }
+
+  /** To be called after some lines, and before any pause; a promise asks to wait. */
+  added(): void | Promise<void> {
+    for (const stream of ['out', 'err'] as const) {
+      const text = this.last[stream];
+      // A copy: the source is a buffer of the socket's, many times as large.
+      if (text && text.source.length > text.end - text.start) this.last[stream] = copied(text);
+    }
+    return this.short?.flush();
+  }
+
+  /** Adds the line as it is, if nothing is to be done to it and nothing to be found out; `false` otherwise. */
+  private addShort(line: LogLine, pass: Pass, short: ShortWay): boolean {
+    const { stream, second, nano, source, start, end } = line;
+    const { lines, resume } = pass;
+    if (this.shaper || lines.isTerminal || line.cutBytes > 0 || line.isUnfinished) return false;
+    if (!resume.isPassed(stream) || (resume.hasJumped && !pass.isGapTold)) return false;
+    // Its beginning may have to be kept.
+    if (lines.openSince(stream === 'out' ? 'err' : 'out') !== undefined) return false;
+    if (this.assembler.isHolding(stream)) return false;
+    const mark = this.shortMarks[stream] ?? Mark.of(this.readUpTo?.[stream]);
+    if (pass.isFollowed && !isLater(second, nano, mark.second, mark.nano)) return false;
+    if (!short.admits(source[start], second, nano)) return false;
+    if (!short.addText(source, start, end, second, nano, stream === 'err', this)) return false;
+    mark.advance(second, nano, undefined);
+    this.shortMarks[stream] = mark;
+    this.keepText(line, start, pass);
+    return true;
+  }
+
+  private keepText(line: LogLine, textStart: number, pass: Pass): void {
+    const { stream, start, end } = line;
+    this.last[stream] = textStart === start ? line : { ...line, start: textStart };
+    pass.newLines++;
+    pass.newBytes += end - start + entryBytes;
+  }
+
+  /** What has gone the short way becomes part of both positions. */
+  private foldMarks(): void {
+    for (const stream of ['out', 'err'] as const) {
+      const mark = this.shortMarks[stream]?.saved();
+      if (!mark) continue;
+      this.shortMarks[stream] = undefined;
+      this.readUpTo = { ...this.readUpTo, [stream]: mark };
+      this.handedOn = { ...this.handedOn, [stream]: mark };
+    }
   }
 
   /** From now on these rules hold. */
@@ -187,12 +261,12 @@ export class LogCursor {
     );
   }
 
-  private isDoubtful({ stream, nanos }: LogLine, message: string, pass: Pass): boolean {
+  private isDoubtful(line: LogLine, nanos: Nanos, pass: Pass): boolean {
     if (pass.isRotated && pass.resume.hasJumped) return true;
-    const last = this.position?.[stream]?.last;
+    const last = this.readUpTo?.[line.stream]?.last;
     if (last === undefined || nanos > last) return false;
     // Equal times are usual where the clock is coarse; equal times and texts hardly.
-    return nanos < last || message === this.lastMessage[stream];
+    return nanos < last || isSameText(line, this.last[line.stream]);
   }
 
   /** A followed stream that goes on elsewhere is read once more, and only what is missing then is gone. */
@@ -200,7 +274,7 @@ export class LogCursor {
     if (pass.isFollowed && pass.isRotated) return;
     pass.isGapTold = true;
     const { gaps, deliver } = this.options;
-    const lasts = [this.position?.out?.last, this.position?.err?.last].filter((last) => last !== undefined);
+    const lasts = [this.readUpTo?.out?.last, this.readUpTo?.err?.last].filter((last) => last !== undefined);
     const fromMs = Math.max(...lasts.map((last) => Math.floor(Number(last) / 1e6)));
     const gap = { reason: 'rotated' as const, fromMs, toMs };
     if (gaps) countGap(gaps, gap);
@@ -224,7 +298,21 @@ const entryBytes = 80;
 
 /** The rest of a line whose beginning was taken for a line of its own: what a later process wrote, with its stamp. */
 function continued(line: LogLine, from: number): { textStart: number; ms: number } {
+  const ms = msOf(line.second, line.nano);
+  if (from === line.start) return { textStart: from, ms };
   const own = new TimestampReader();
   const text = own.read(line.source, from, line.end);
-  return text < 0 ? { textStart: from, ms: line.ms } : { textStart: text, ms: own.ms };
+  return text < 0 ? { textStart: from, ms } : { textStart: text, ms: msOf(own.second, own.nano) };
+}
+
+function copied({ source, start, end, cutBytes }: LastText): LastText {
+  return { source: Buffer.from(source.subarray(start, end)), start: 0, end: end - start, cutBytes };
+}
+
+function isSameText({ source, start, end, cutBytes }: LogLine, last: LastText | undefined): boolean {
+  return (
+    last !== undefined &&
+    cutBytes === last.cutBytes &&
+    source.compare(last.source, last.start, last.end, start, end) === 0
+  );
 }

@@ -4,9 +4,14 @@ import { Duplex } from 'node:stream';
 import { ChunkGatherer } from './chunks.ts';
 
 const readBytes = 64 * 1024;
-/** A read that brought less is followed by a rest, in which the kernel collects what comes: each read has its price. */
-const restBelowBytes = readBytes / 4;
-const restMs = 2;
+/**
+ * A read that brought less is followed by a rest, in which the kernel collects what comes: each read has its price. A
+ * shorter one behind much, since for small writes a socket's memory ends at some 40 KB, and then the engine waits.
+ */
+const fewBytes = 16 * 1024;
+const restMs = 4;
+const manyBytes = 32 * 1024;
+const shortRestMs = 1;
 
 /**
  * Connections for answers that come in many small chunks: see {@link ChunkGatherer}. One for each request. Only without
@@ -30,13 +35,17 @@ class GatheringSocket extends Duplex {
       this.wantsMore = this.push(bytes);
     });
     const buffer = Buffer.allocUnsafeSlow(readBytes);
+    let before = 0;
     this.socket = connect({
       ...options,
       onread: {
         buffer,
         callback: (length) => {
           gatherer.push(buffer.subarray(0, length));
-          if (length < restBelowBytes) this.rest ??= setTimeout(() => this.goOn(), restMs);
+          if (length < fewBytes) {
+            this.rest ??= setTimeout(() => this.goOn(), before < manyBytes ? restMs : shortRestMs);
+          }
+          before = length;
           return this.wantsMore && this.rest === undefined;
         },
       },

@@ -1,14 +1,14 @@
 import { limits } from '@millrace/wire';
 import { FrameSplitter } from './frames.ts';
 import type { LogStream } from './position.ts';
-import { type Nanos, parseNanos, TimestampReader } from './timestamp.ts';
+import { type Nanos, nanosOf, parseNanos, TimestampReader, timeOf } from './timestamp.ts';
 
 /** One whole line of a container. Its text is `source[start..end)`, without the line's end. */
 export interface LogLine {
   stream: LogStream;
-  nanos: Nanos;
-  /** Milliseconds since 1970. */
-  ms: number;
+  /** Its time: seconds since 1970, and nanoseconds within the second. */
+  second: number;
+  nano: number;
   source: Buffer;
   start: number;
   end: number;
@@ -20,8 +20,8 @@ export interface LogLine {
 
 /** A line that has begun and waits for its newline. */
 interface OpenLine {
-  nanos: Nanos;
-  ms: number;
+  second: number;
+  nano: number;
   pieces: Buffer[];
   bytes: number;
   cutBytes: number;
@@ -89,7 +89,8 @@ export class LineReader {
 
   /** The time of the line that has begun on a stream and is not ended yet. */
   openSince(stream: LogStream): Nanos | undefined {
-    return this.open[stream]?.nanos;
+    const open = this.open[stream];
+    return open && nanosOf(open.second, open.nano);
   }
 
   /** The unfinished lines at the end of the stream, oldest first. Only for a container that has ended. */
@@ -105,7 +106,7 @@ export class LineReader {
       const open = this.open[stream];
       if (open) lines.push(this.close(stream, open, true));
     }
-    return lines.sort((a, b) => (a.nanos < b.nanos ? -1 : 1));
+    return lines.sort((a, b) => a.second - b.second || a.nano - b.nano);
   }
 
   private take(): LogLine | undefined {
@@ -122,15 +123,16 @@ export class LineReader {
       return this.withoutTime(stream, open);
     }
     if (this.isTerminal) return this.terminalLine(text);
-    const before = open && open.nanos !== clock.nanos ? this.close(stream, open, false) : undefined;
+    const { second, nano } = clock;
+    const isOther = open !== undefined && (open.second !== second || open.nano !== nano);
+    const before = open && isOther ? this.close(stream, open, false) : undefined;
     if (before) open = undefined;
-    const { nanos, ms } = clock;
     let line: LogLine | undefined;
     if (!open && endsLine) {
       line = {
         stream,
-        nanos,
-        ms,
+        second,
+        nano,
         source,
         start: text,
         end: withoutNewline(source, text, end),
@@ -138,7 +140,7 @@ export class LineReader {
         isUnfinished: false,
       };
     } else {
-      open ??= { nanos, ms, pieces: [], bytes: 0, cutBytes: 0 };
+      open ??= { second, nano, pieces: [], bytes: 0, cutBytes: 0 };
       this.open[stream] = open;
       this.append(open, source, text, end);
       if (endsLine) line = this.close(stream, open, false);
@@ -149,7 +151,7 @@ export class LineReader {
 
   private terminalLine(text: number): LogLine {
     const { frames, clock } = this;
-    const { nanos, ms } = clock;
+    const { second, nano } = clock;
     let { source, end } = frames;
     let start = text;
     if (end - start > pieceBytes) {
@@ -166,22 +168,23 @@ export class LineReader {
     }
     const cutBytes = this.passedOver();
     const line: LogLine = {
-      ...{ stream: 'out', nanos, ms, source, start, end, cutBytes },
+      ...{ stream: 'out', second, nano, source, start, end, cutBytes },
       isUnfinished: !frames.endsLine,
     };
-    if (this.restart && nanos < this.restart.startedAt) this.part(line, this.restart.endedAt);
+    if (this.restart && nanosOf(second, nano) < this.restart.startedAt) this.part(line, this.restart.endedAt);
     return line;
   }
 
   /** Cuts `line` off where another run's begins; that one waits to be the next. */
   private part(line: LogLine, endedAt: Nanos): void {
     const { source, start, end } = line;
+    const own = nanosOf(line.second, line.nano);
     for (const match of source.toString('latin1', start, end).matchAll(engineStamp)) {
       const nanos = parseNanos(match[0].trimEnd());
-      if (nanos === undefined || nanos <= line.nanos || nanos < endedAt) continue;
+      if (nanos === undefined || nanos <= own || nanos < endedAt) continue;
       const at = start + match.index;
-      const ms = Number(nanos.slice(0, -6));
-      this.waiting = { ...line, nanos, ms, start: at + match[0].length };
+      const [second, nano] = timeOf(nanos);
+      this.waiting = { ...line, second, nano, start: at + match[0].length };
       line.end = at;
       line.cutBytes = 0;
       line.isUnfinished = false;
@@ -192,8 +195,9 @@ export class LineReader {
   /** A piece that has no timestamp cannot come from the engine as we know it; its text is kept all the same. */
   private withoutTime(stream: LogStream, open: OpenLine | undefined): LogLine | undefined {
     const { frames } = this;
-    const line = open ?? { nanos: this.clock.nanos, ms: this.clock.ms, pieces: [], bytes: 0, cutBytes: 0 };
-    if (line.nanos === '') throw new EngineLogError('the log has no timestamps');
+    const { second, nano } = this.clock;
+    const line = open ?? { second, nano, pieces: [], bytes: 0, cutBytes: 0 };
+    if (line.second < 0) throw new EngineLogError('the log has no timestamps');
     this.open[stream] = line;
     this.append(line, frames.source, frames.start, frames.end);
     return frames.endsLine || this.isTerminal ? this.close(stream, line, !frames.endsLine) : undefined;
@@ -220,8 +224,8 @@ export class LineReader {
     this.open[stream] = undefined;
     const source = open.pieces.length === 1 ? (open.pieces[0] as Buffer) : Buffer.concat(open.pieces);
     const end = withoutNewline(source, 0, source.length);
-    const { nanos, ms, cutBytes } = open;
-    return { stream, nanos, ms, source, start: 0, end, cutBytes, isUnfinished };
+    const { second, nano, cutBytes } = open;
+    return { stream, second, nano, source, start: 0, end, cutBytes, isUnfinished };
   }
 }
 

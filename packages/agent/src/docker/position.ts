@@ -207,6 +207,11 @@ export class Resume {
     return 0;
   }
 
+  /** Whether all that comes of a stream is new. */
+  isPassed(stream: LogStream): boolean {
+    return this.pending[stream] === undefined;
+  }
+
   /** The streams whose line read last has not been seen. At the end of the log: it is there no longer. */
   unmatched(): LogStream[] {
     return streams.filter((stream) => this.pending[stream] !== undefined);

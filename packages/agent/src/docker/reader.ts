@@ -256,9 +256,10 @@ export class ContainerReader {
         if (pass.lines.isTerminal && pass.lines.restart === undefined) await this.findRestart(pass, signal);
         for (let line = pass.lines.next(); line && !pass.isDoubtful; line = pass.lines.next()) {
           const taken = this.cursor.take(line, pass);
-          if (taken && (await this.held(taken)) > stallMs && follow)
-            pass.isDoubtful = await this.rotates(signal);
+          if (taken) await this.hold(Promise.all([this.cursor.added(), taken]), follow, pass, signal);
         }
+        const full = this.cursor.added();
+        if (full) await this.hold(full, follow, pass, signal);
         const grown = rate.add(pass.newBytes - bytesBefore, performance.now());
         if (follow && grown > fewBytes && (await this.rotates(signal))) {
           pass.isDoubtful ||= isRisky(grown, 0, this.rotationBytes ?? Number.POSITIVE_INFINITY);
@@ -274,6 +275,8 @@ export class ContainerReader {
       if (error instanceof EngineLogError) this.damaged(error, pass);
     } finally {
       clearTimeout(proof);
+      // What came before a failure.
+      await this.cursor.added();
       this.isDelivering = false;
       if (follow) {
         this.following = undefined;
@@ -304,14 +307,19 @@ export class ContainerReader {
     }
   }
 
-  /** Waits until the backends have taken a line, and says how long that was, in ms. */
-  private async held(taken: Promise<void>): Promise<number> {
+  /** Waits until the backends have taken what they were given. That may be too long for a log that is rotated. */
+  private async hold(
+    taken: Promise<unknown>,
+    isFollowed: boolean,
+    pass: Pass,
+    signal: AbortSignal,
+  ): Promise<void> {
     const sinceMs = performance.now();
     this.isDelivering = true;
     await taken;
     this.isDelivering = false;
     this.lastByteMs = performance.now();
-    return this.lastByteMs - sinceMs;
+    if (isFollowed && this.lastByteMs - sinceMs > stallMs) pass.isDoubtful ||= await this.rotates(signal);
   }
 
   /** Whether the engine rotates this container's log. Its configuration never changes, so it is asked once. */

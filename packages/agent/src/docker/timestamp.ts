@@ -22,6 +22,22 @@ export function sinceParameter(nanos: Nanos): string {
   return `${BigInt(nanos.slice(0, -9))}.${nanos.slice(-9)}`;
 }
 
+export function timeOf(nanos: Nanos): [second: number, nano: number] {
+  return [Number(nanos.slice(0, -9)), Number(nanos.slice(-9))];
+}
+
+export function isLater(second: number, nano: number, thanSecond: number, thanNano: number): boolean {
+  return second > thanSecond || (second === thanSecond && nano > thanNano);
+}
+
+export function nanosOf(second: number, nano: number): Nanos {
+  return String(second).padStart(10, '0') + String(nano).padStart(9, '0');
+}
+
+export function msOf(second: number, nano: number): number {
+  return second * 1000 + Math.floor(nano / 1e6);
+}
+
 export function isNanos(value: unknown): value is Nanos {
   return typeof value === 'string' && /^\d{19}$/.test(value);
 }
@@ -30,7 +46,7 @@ export function isNanos(value: unknown): value is Nanos {
 export function parseNanos(text: string): Nanos | undefined {
   const reader = new TimestampReader();
   const bytes = Buffer.from(`${text} `, 'latin1');
-  return reader.read(bytes, 0, bytes.length) < 0 ? undefined : reader.nanos;
+  return reader.read(bytes, 0, bytes.length) < 0 ? undefined : nanosOf(reader.second, reader.nano);
 }
 
 const zero = 0x30;
@@ -45,15 +61,15 @@ const general = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d
  * compared with those of the line before rather than computed again.
  */
 export class TimestampReader {
-  nanos: Nanos = '';
-  /** Milliseconds since 1970. */
-  ms = 0;
-  private readonly second = new Uint8Array(secondsLength);
-  private secondMs = Number.NaN;
-  private secondText = '';
+  /** Seconds since 1970; negative before the first timestamp. */
+  second = -1;
+  /** Nanoseconds within the second. */
+  nano = 0;
+  private readonly cached = new Uint8Array(secondsLength);
+  private cachedSecond = -1;
 
   /**
-   * Reads the timestamp and the space at `start` into {@link nanos} and {@link ms}, and returns where the text
+   * Reads the timestamp and the space at `start` into {@link second} and {@link nano}, and returns where the text
    * begins; -1 when there is no timestamp.
    */
   read(bytes: Buffer, start: number, end: number): number {
@@ -62,22 +78,21 @@ export class TimestampReader {
       bytes[start + 19] === 0x2e &&
       bytes[start + 29] === 0x5a &&
       bytes[start + 30] === 0x20;
-    if (!fixed || !this.isSecond(bytes, start)) return this.readGeneral(bytes, start, end);
-    const hundreds = (bytes[start + 20] as number) - zero;
-    const tens = (bytes[start + 21] as number) - zero;
-    const ones = (bytes[start + 22] as number) - zero;
-    this.nanos = this.secondText + bytes.toString('latin1', start + 20, start + 29);
-    this.ms = this.secondMs + hundreds * 100 + tens * 10 + ones;
+    if (!fixed || !this.isCached(bytes, start)) return this.readGeneral(bytes, start, end);
+    let nano = 0;
+    for (let i = start + 20; i < start + 29; i++) {
+      const digit = (bytes[i] as number) - zero;
+      if (digit < 0 || digit > 9) return this.readGeneral(bytes, start, end);
+      nano = nano * 10 + digit;
+    }
+    this.second = this.cachedSecond;
+    this.nano = nano;
     return start + fixedLength;
   }
 
-  private isSecond(bytes: Buffer, start: number): boolean {
-    if (Number.isNaN(this.secondMs)) return false;
-    for (let i = secondsLength - 1; i >= 0; i--) if (bytes[start + i] !== this.second[i]) return false;
-    for (let i = 20; i < 29; i++) {
-      const digit = (bytes[start + i] as number) - zero;
-      if (digit < 0 || digit > 9) return false;
-    }
+  private isCached(bytes: Buffer, start: number): boolean {
+    if (this.cachedSecond < 0) return false;
+    for (let i = secondsLength - 1; i >= 0; i--) if (bytes[start + i] !== this.cached[i]) return false;
     return true;
   }
 
@@ -88,14 +103,11 @@ export class TimestampReader {
     if (!match) return -1;
     const secondMs = Date.parse(`${match[1]}${match[3]}`);
     if (Number.isNaN(secondMs) || secondMs < 0) return -1;
-    const fraction = (match[2] ?? '').padEnd(9, '0');
-    const secondText = String(secondMs / 1000).padStart(10, '0');
-    this.nanos = secondText + fraction;
-    this.ms = secondMs + Number(fraction.slice(0, 3));
+    this.second = secondMs / 1000;
+    this.nano = Number((match[2] ?? '').padEnd(9, '0'));
     if (match[3] === 'Z') {
-      bytes.copy(this.second, 0, start, start + secondsLength);
-      this.secondMs = secondMs;
-      this.secondText = secondText;
+      bytes.copy(this.cached, 0, start, start + secondsLength);
+      this.cachedSecond = this.second;
     }
     return start + space + 1;
   }

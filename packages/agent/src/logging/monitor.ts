@@ -99,7 +99,6 @@ export class ContainerLogMonitor implements AsyncDisposable {
     this.gaps = options.gaps ?? noGaps();
     if (options.logs === 'api') return;
     this.files = new LogFiles({
-      encoded: this.encodedLog(),
       signal: this.stopping.signal,
       onFound: (container) => this.found(container),
       log: options.log,
@@ -260,6 +259,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
       ...shapingOf(container, this.options.shaping, log),
       drops: this.drops,
       gaps: this.gaps,
+      encoded: this.encodedLog(),
     };
     const reader = this.files?.readerOf(options) ?? this.apiReaderOf(options, log);
     if (!reader) return undefined;

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { LogCursor, type Pass } from '../../src/docker/cursor.ts';
 import { LineReader, type LogLine } from '../../src/docker/lines.ts';
 import { type LogStream, Resume } from '../../src/docker/position.ts';
+import { timeOf } from '../../src/docker/timestamp.ts';
 import { LocalLogBackend } from '../../src/logging/local-backend.ts';
 import type { Json } from '../../src/logging/types.ts';
 import { combine, type Rules, ruleSchema } from '../../src/shape/rules.ts';
@@ -57,7 +58,8 @@ function passOver(cursor: LogCursor): Pass {
 function lineOf({ stream, nanos, message }: Written): LogLine {
   const source = Buffer.from(message);
   const end = source.length;
-  return { stream, nanos, ms: 0, source, start: 0, end, cutBytes: 0, isUnfinished: false };
+  const [second, nano] = timeOf(nanos);
+  return { stream, second, nano, source, start: 0, end, cutBytes: 0, isUnfinished: false };
 }
 
 /** One life of the agent: reads on from what was saved, and dies with lines still held. */

@@ -1,19 +1,21 @@
-import { defaultLevel, type LogInput, levelRank } from '@millrace/wire';
+import type { LogInput } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
-import { levelOf, levelOfEscaped } from '../../classify/level.ts';
+import { levelOf } from '../../classify/level.ts';
 import { countGap, type Gap, type GapCounts, gapLine } from '../../logging/gap.ts';
 import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
 import type { Rules } from '../../shape/rules.ts';
 import { type DropCounts, noDrops, Shaper } from '../../shape/shaper.ts';
+import { Mark } from '../mark.ts';
 import type { DockerPosition, LogStream } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
-import { LineEncoder } from './encoder.ts';
+import { ShortWay } from '../short-way.ts';
+import { isLater, msOf } from '../timestamp.ts';
 import { type EntryReader, textOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
 import { OpenLine } from './open-line.ts';
 import { PassedLines } from './passed-lines.ts';
 import type { FilePoint } from './point.ts';
-import { isLater, Mark, pointBehind, StreamProgress } from './progress.ts';
+import { pointBehind, StreamProgress } from './progress.ts';
 
 /** Where a stream stands behind a line that may be held. */
 interface LineMark {
@@ -60,14 +62,12 @@ export class FileCursor implements PositionSource {
   private readonly assembler: Assembler<LineMark>;
   private shaper: Shaper<LineMark> | undefined;
   private movedMs = performance.now();
-  private encoder: LineEncoder;
+  private readonly short: ShortWay | undefined;
   private fields: ServiceFields;
   /** Behind the last entry that has ended a line. */
   private file: LogFile | undefined;
   private at = 0;
   private order = 0;
-  /** Lines went the short way since {@link added}. */
-  private hasAdded = false;
   private readonly passed = new PassedLines();
   /** Lies in front of the next entry. */
   private gap: Gap | undefined;
@@ -76,7 +76,8 @@ export class FileCursor implements PositionSource {
     this.options = options;
     this.key = options.key;
     this.fields = options.fields;
-    this.encoder = new LineEncoder(options.fields);
+    const { encoded, multiline, fields } = options;
+    this.short = encoded && new ShortWay({ encoded, multiline, fields });
     this.out = new StreamProgress('out', options.saved?.out);
     this.err = new StreamProgress('err', options.saved?.err);
     this.assembler = new Assembler({
@@ -101,7 +102,7 @@ export class FileCursor implements PositionSource {
 
   identify(fields: ServiceFields): void {
     this.fields = fields;
-    this.encoder = new LineEncoder(fields);
+    this.short?.identify(fields);
   }
 
   /** The marks of both streams; `undefined` before the first line. */
@@ -181,9 +182,7 @@ export class FileCursor implements PositionSource {
 
   /** To be called after some entries. */
   added(): void | Promise<void> {
-    if (!this.hasAdded) return undefined;
-    this.hasAdded = false;
-    return this.options.encoded?.flush();
+    return this.short?.flush();
   }
 
   /** Text that is no entry is kept as a line of its own. It has no time, so the marks stay. */
@@ -222,21 +221,12 @@ export class FileCursor implements PositionSource {
 
   /** Adds the line as it lies, if nothing is to be done to it; `false` when it must go the long way. */
   private addEncoded(stream: StreamProgress, entry: EntryReader, bytes: Buffer): boolean {
-    const { encoded, multiline, isTerminal } = this.options;
+    const { short } = this;
     const { start, end, second, nano } = entry;
-    if (!encoded || this.shaper || entry.parsed !== undefined || isTerminal || end - start > maxEncodedBytes)
-      return false;
-    const isAlone = multiline === 'off' || (bytes[start] === openBrace && multiline === 'traces');
-    if (!isAlone || this.assembler.isHolding(stream.name)) return false;
-    if (second < minSecond || second > maxSecond) return false;
-    const milli = Math.floor(nano / 1e6);
-    const ms = second * 1000 + milli;
-    if (encoded.present(ms) !== ms) return false;
-    const isStdErr = stream === this.err;
-    const level = levelRank(levelOfEscaped(bytes, start, end) ?? defaultLevel(isStdErr));
-    encoded.add(this.encoder.encode(bytes, start, end, second, milli, isStdErr, level), this);
+    if (!short || this.shaper || entry.parsed !== undefined || this.options.isTerminal) return false;
+    if (this.assembler.isHolding(stream.name) || !short.admits(bytes[start], second, nano)) return false;
+    if (!short.addEscaped(bytes, start, end, second, nano, stream === this.err, this)) return false;
     this.lines++;
-    this.hasAdded = true;
     stream.read.advance(second, nano, undefined);
     return true;
   }
@@ -315,7 +305,7 @@ export class FileCursor implements PositionSource {
     const line = {
       stream: stream.name,
       message,
-      timestampMs: second * 1000 + Math.floor(nano / 1e6),
+      timestampMs: msOf(second, nano),
       level: levelOf(bytes, 0, bytes.length),
       mark: { mark, index: stream.ended },
     };
@@ -373,7 +363,7 @@ export class FileCursor implements PositionSource {
   /** From the line read last to one of this time. */
   private between(second: number, nano: number): { fromMs?: number; toMs: number } {
     const fromMs = Math.max(this.out.read.ms, this.err.read.ms);
-    return { ...(fromMs >= 0 && { fromMs }), toMs: second * 1000 + Math.floor(nano / 1e6) };
+    return { ...(fromMs >= 0 && { fromMs }), toMs: msOf(second, nano) };
   }
 
   private record(gap: Gap): void {
@@ -385,9 +375,3 @@ export class FileCursor implements PositionSource {
 
 /** How much is read again after a crash when nothing of it was wanted. */
 const moveIntervalMs = 5_000;
-const openBrace = 0x7b;
-/** Times that have ten digits, and that nobody will call impossible. */
-const minSecond = 1_000_000_000;
-const maxSecond = 4_000_000_000;
-/** Longer ones may have to be cut. */
-const maxEncodedBytes = 60 * 1024;

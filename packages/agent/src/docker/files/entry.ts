@@ -1,4 +1,4 @@
-import { type Nanos, parseNanos } from '../timestamp.ts';
+import { type Nanos, nanosOf, parseNanos } from '../timestamp.ts';
 
 /**
  * Reads entries of the driver json-file, one JSON object per line:
@@ -105,10 +105,6 @@ export class EntryReader {
     this.parsed = this.endsLine ? log.slice(0, -1) : log;
     return true;
   }
-}
-
-export function nanosOf(second: number, nano: number): Nanos {
-  return String(second).padStart(10, '0') + String(nano).padStart(9, '0');
 }
 
 const quote = 0x22;

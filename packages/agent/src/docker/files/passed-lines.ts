@@ -1,6 +1,6 @@
 import { type DockerPosition, type LogStream, Resume } from '../position.ts';
-import { nanosOf } from './entry.ts';
-import { isLater, type StreamProgress, timeOf } from './progress.ts';
+import { isLater, nanosOf, timeOf } from '../timestamp.ts';
+import type { StreamProgress } from './progress.ts';
 
 /**
  * Which lines are passed over: those that an earlier process has handed on, and those that are older than what is

@@ -3,7 +3,6 @@ import { basename, dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
-import type { EncodedLog } from '../../logging/types.ts';
 import type { Rules } from '../../shape/rules.ts';
 import type { LogCursorOptions } from '../cursor.ts';
 import { clockMarginMs, type LogStream, parsePosition, positionKey, resumeFrom } from '../position.ts';
@@ -23,8 +22,6 @@ export interface FileReaderOptions extends LogCursorOptions {
   turns: Turns;
   /** Ends all reading. */
   signal: AbortSignal;
-  /** The short way for lines that need not become objects. */
-  encoded?: EncodedLog;
   log?: Logger;
 }
 

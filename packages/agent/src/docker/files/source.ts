@@ -2,7 +2,6 @@ import { accessSync, constants, existsSync, type FSWatcher, watch } from 'node:f
 import { join } from 'node:path';
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
-import type { EncodedLog } from '../../logging/types.ts';
 import type { LogCursorOptions } from '../cursor.ts';
 import type { ContainerIdentity } from '../services.ts';
 import { lookInto } from './container-folder.ts';
@@ -14,8 +13,6 @@ export interface LogFilesOptions {
   signal: AbortSignal;
   /** A container has a log that it had not before: to be read at once, since it may be removed in a moment. */
   onFound(container: ContainerIdentity): void;
-  /** The short way for lines that need not become objects. */
-  encoded?: EncodedLog;
   log?: Logger;
 }
 
@@ -58,10 +55,10 @@ export class LogFiles implements Disposable {
 
   /** A reader of a container's log files; `undefined` where there are none that we may read. */
   readerOf(options: LogCursorOptions): FileReader | undefined {
-    const { signal, encoded, log } = this.options;
+    const { signal, log } = this.options;
     const path = this.pathOf(options.container.id);
     return path && canRead(path)
-      ? new FileReader({ ...options, path, turns: this.turns, signal, encoded, log })
+      ? new FileReader({ ...options, path, turns: this.turns, signal, log })
       : undefined;
   }
 

@@ -2,7 +2,7 @@ import { encodeLine, levelRank, levels } from '@millrace/wire';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
-import { LineEncoder } from '../../../src/docker/files/encoder.ts';
+import { LineEncoder } from '../../../src/docker/encoder.ts';
 import { FolderDisk } from '../../../src/journal/disk.ts';
 import { Journal } from '../../../src/journal/journal.ts';
 import { walkMembers } from '../../../src/journal/member.ts';
