@@ -205,3 +205,34 @@ test('which lines go the short way', () => {
   expect(encodedOf('{"a":1}', {}, [{ stream: 'out', gap: 1, text: 'plain', isSplit: false }])).toBe(0);
   expect(encodedOf('{"a":1}', {}, [{ stream: 'err', gap: 1, text: 'plain', isSplit: false }])).toBe(1);
 });
+
+test('a followed stream that goes back in time, or repeats itself, is doubted behind lines that went the short way, too', () => {
+  const second = 1_000_000_000;
+  const at = (seconds: number, text: string) => ({
+    nanos: String(1_790_000_000n * 1_000_000_000n + BigInt(seconds * second)),
+    text,
+  });
+  const read = (lines: { nanos: string; text: string }[], isFollowed: boolean) => {
+    const journal = new BatchJournal();
+    const cursor = new LogCursor({
+      ...{ container: { id, name: 'web', labels: {} }, saved: undefined, startMs: () => 0, encoded: journal },
+      deliver: (line, position) => journal.log(line, position),
+    });
+    const pass = passOver(cursor, isFollowed);
+    for (const { nanos, text } of lines) {
+      const { bytes } = frameOf('out', nanos, Buffer.from(`${text}\n`));
+      pass.lines.push(bytes);
+      for (let line = pass.lines.next(); line && !pass.isDoubtful; line = pass.lines.next())
+        cursor.take(line, pass);
+      void cursor.added();
+      // A connection's memory is not ours for longer.
+      bytes.fill(0x58);
+    }
+    return { isDoubtful: pass.isDoubtful, lines: journal.lines.length };
+  };
+  const [a, b] = ['{"a":1}', '{"b":2}'];
+  expect(read([at(1, a), at(2, b), at(1, a)], true)).toEqual({ isDoubtful: true, lines: 2 });
+  expect(read([at(1, a), at(1, a)], true)).toEqual({ isDoubtful: true, lines: 1 });
+  expect(read([at(1, a), at(1, b), at(2, b)], true)).toEqual({ isDoubtful: false, lines: 3 });
+  expect(read([at(1, a), at(1, a), at(0, a)], false)).toEqual({ isDoubtful: false, lines: 3 });
+});
