@@ -2,9 +2,10 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, MillraceError, readSettings } from '@millrace/wire';
 import { type Logger, pino } from 'pino';
+import type { ApiBinder } from './api-binder.ts';
 import { appRoutes } from './apps/api/routes.ts';
 import { Apps } from './apps/apps.ts';
-import { createCloudBackend, createMqttBackend } from './backends.ts';
+import { createApiBinder, createCloudBackend, createMqttBackend } from './backends.ts';
 import { type AgentConfig, agentSettings } from './config.ts';
 import { lockFolder } from './device/folder-lock.ts';
 import { type DeviceIdentity, loadIdentity } from './device/identity.ts';
@@ -101,6 +102,16 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   };
   const meter = started.use(new ProcessMeter());
   const sources = createSources({ config, env, taker, positions: local, gaps, log });
+  const apps = started.use(
+    new Apps({
+      docker,
+      dataDir: config.dataDir,
+      owner: identity.uuid,
+      patience: { healthyMs: config.appsHealthyMs, stableMs: config.appsStableMs },
+      log,
+    }),
+  );
+  const binder = createApiBinder(backend, { local, apps });
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
@@ -112,19 +123,11 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     dropped: sumDrops(monitor.dropped, taker.drops),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
+    ...(binder && { report: binder.state }),
     journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
     process: meter.read(),
   });
 
-  const apps = started.use(
-    new Apps({
-      docker,
-      dataDir: config.dataDir,
-      owner: identity.uuid,
-      patience: { healthyMs: config.appsHealthyMs, stableMs: config.appsStableMs },
-      log,
-    }),
-  );
   const api = started.use(
     await serveDeviceApi({
       local,
@@ -148,12 +151,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     apps.start(),
     ...sources.map((source) => source.start()),
     mqtt?.connect(),
-    connectCloud(cloud, backend, stopping.signal),
+    connectCloud({ cloud, binder }, backend, stopping.signal),
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
   started.defer(() => taker.flush());
   for (const source of sources) started.use(source);
+  if (binder) started.use(binder);
   started.defer(() => stopping.abort());
 
   // From here on the parts live until stop().
@@ -219,16 +223,18 @@ function oldestSeconds(journal: Journal): number {
 }
 
 async function connectCloud(
-  cloud: CloudLogBackend | undefined,
+  { cloud, binder }: { cloud: CloudLogBackend | undefined; binder: ApiBinder | undefined },
   { config, identity, log }: { config: AgentConfig; identity: DeviceIdentity; log: Logger },
   signal: AbortSignal,
 ): Promise<void> {
-  if (!cloud || !config.cloudEndpoint) return;
+  if ((!cloud && !binder) || !config.cloudEndpoint) return;
   if (!config.cloudApiKey && config.joinKey) {
     const { cloudEndpoint: endpoint, joinKey } = config;
     if (!(await register({ endpoint, joinKey, identity, log, signal }))) return;
   }
-  await cloud.connect();
+  // Not waited for: its first report may take as long as the cloud likes.
+  binder?.start();
+  await cloud?.connect();
 }
 
 /** Waits for first contacts, so that a start can say how they went, but never long: they go on by themselves. */
