@@ -24,6 +24,16 @@ const url = (protocols: readonly string[]) =>
     )
     .optional();
 
+/** One URL, or several with commas between them. */
+const urlList = (protocols: readonly string[]) => {
+  const one = url(protocols);
+  const message = `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(', ')}, or several separated by commas`;
+  return z
+    .string()
+    .refine((text) => text.split(',').every((part) => one.safeParse(part.trim()).success), message)
+    .optional();
+};
+
 const origins = z
   .string()
   .transform((value) => value.split(',').map((item) => item.trim().replace(/\/$/, '')))
@@ -127,10 +137,15 @@ export const cloudSettings = {
   }),
   clickhouseUrl: setting({
     env: 'CLICKHOUSE_URL',
-    schema: url(['http:', 'https:']),
+    schema: urlList(['http:', 'https:']),
     defaultText: 'embedded, in DATA_DIR',
-    help: 'A ClickHouse server to store log lines in: http(s)://user:password@host:8123/database.',
+    help: 'A ClickHouse server to store log lines in: http(s)://user:password@host:8123. Of a cluster one server, if all have its port and credentials, or each of them, separated by commas.',
     secret: true,
+  }),
+  clickhouseCluster: setting({
+    env: 'CLICKHOUSE_CLUSTER',
+    schema: z.string().min(1, 'must be the name of a cluster').optional(),
+    help: "Name of a cluster in the ClickHouse servers' remote_servers. Each device's lines are kept on one of its shards.",
   }),
   databaseUrl: setting({
     env: 'DATABASE_URL',

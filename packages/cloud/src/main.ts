@@ -71,6 +71,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     Records.open({ dataDir, databaseUrl: config.databaseUrl, log: log.child({ part: 'records' }) }),
     openStore({
       ...(config.clickhouseUrl ? { url: config.clickhouseUrl } : { dataDir: join(dataDir, 'store') }),
+      cluster: config.clickhouseCluster,
       log: log.child({ part: 'store' }),
     }),
   );

@@ -210,7 +210,12 @@ class OpenStream {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }
     }
-    await inbound.end();
+    try {
+      await inbound.end();
+    } catch (error) {
+      if (!(error instanceof MillraceError && error.code === 'DEVICE_ELSEWHERE')) throw error;
+      failure ??= error;
+    }
     return failure;
   }
 }

@@ -5,13 +5,19 @@ import type { Logger } from 'pino';
 import { StoreError } from '../store/engine.ts';
 import type { JournalSeqs } from '../store/marks.ts';
 import type { RowRun } from '../store/row-format.ts';
+import type { Claim } from './claims.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
 import { type EncodedRun, Flight } from './flight.ts';
 
 /** What the coalescer needs of the store. */
 export interface FlightStore {
-  append(rows: Buffer, options: { rows: number; token: string }): Promise<void>;
+  append(
+    rows: Buffer,
+    options: { rows: number; token: string; claims?: ReadonlyMap<number, number> },
+  ): Promise<void>;
   storedAt(receivedMs: number): Promise<JournalSeqs[]>;
+  /** The newest claim on each slot; where claims are given along, only. */
+  fences?(): Promise<Map<number, number>>;
 }
 
 export interface CoalescerOptions {
@@ -48,8 +54,9 @@ export interface CommitStats {
  *
  * Checking asks the store which lines carry the flight's time of arrival. So neither an insert that reported
  * failure and yet happened, nor half of one, leads to a line stored twice or not at all. Rows that the store
- * refuses are divided until the line at fault is alone, and that one is made plainer. All this repeats for as
- * long as it takes. Only {@link close} gives up: what it abandons was never acknowledged.
+ * refuses are divided until the line at fault is alone, and that one is made plainer. Rows that were admitted under a
+ * claim that another process has taken over are dropped: it will get them again, since nobody acknowledges them here.
+ * All this repeats for as long as it takes. Only {@link close} gives up: what it abandons was never acknowledged.
  */
 export class Coalescer {
   readonly #options: CoalescerOptions;
@@ -70,15 +77,20 @@ export class Coalescer {
     this.#options = options;
   }
 
+  /** Past so many bytes senders wait. */
+  get maxWaitingBytes(): number {
+    return this.#options.maxWaitingBytes;
+  }
+
   /** Bytes of rows that are not committed yet. */
   get waitingBytes(): number {
     return this.#waitingBytes;
   }
 
   /** Takes rows. Never waits: ask {@link room} first. */
-  add(run: RowRun): { flight: Flight; run: EncodedRun } {
+  add(run: RowRun, claim?: Claim): { flight: Flight; run: EncodedRun } {
     const flight = this.#collecting();
-    const encoded = flight.add(run);
+    const encoded = flight.add(run, claim);
     this.#waitingBytes += encoded.rows.length;
     if (flight.bytes >= this.#options.maxFlightBytes) this.#seal();
     return { flight, run: encoded };
@@ -182,14 +194,21 @@ export class Coalescer {
     let left = runs;
     let token = this.#token();
     for (let attempt = 0; left.length > 0; attempt++) {
+      const claims = claimsOf(left);
       try {
         await this.#options.store.append(Buffer.concat(left.map((run) => run.rows)), {
           rows: left.reduce((sum, run) => sum + run.count, 0),
           token,
+          ...(claims && { claims }),
         });
         return;
       } catch (error) {
         this.commits.failures++;
+        if (error instanceof StoreError && error.fenced) {
+          left = await this.#stillClaimed(left);
+          token = this.#token();
+          continue;
+        }
         const refused = error instanceof StoreError && error.rowsRefused;
         this.#options.log.warn(
           { attempt, lines: flight.lines, refused, reason: errorText(error) },
@@ -218,6 +237,26 @@ export class Coalescer {
       'log store: a line was refused; it is kept in a plainer form',
     );
     return plainerLine(run, flight);
+  }
+
+  /** These runs without those whose claims are over. */
+  async #stillClaimed(runs: EncodedRun[]): Promise<EncodedRun[]> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const newest = await this.#options.store.fences?.();
+        for (const { claim } of runs) {
+          if (claim && (newest?.get(claim.slot) ?? 0) > claim.epoch) claim.lose();
+        }
+        const left = runs.filter(({ claim }) => claim?.state !== 'lost');
+        const dropped = runs.filter(({ claim }) => claim?.state === 'lost');
+        const lines = dropped.reduce((sum, { count }) => sum + count, 0);
+        this.#options.log.warn({ lines }, 'another process took devices over: their lines come again, there');
+        return left;
+      } catch (error) {
+        this.#options.log.warn({ attempt, reason: errorText(error) }, 'log store: does not answer');
+        await this.#pause(attempt);
+      }
+    }
   }
 
   /** Of these runs, what the store does not have. Asks until it answers. */
@@ -260,6 +299,17 @@ export class Coalescer {
     // Those may have had nothing to add after all, and then no commit would come to wake the rest.
     if (this.#waiters.length > 0 && count > 0) setImmediate(() => this.#wake());
   }
+}
+
+/** By slot the earliest claim that some runs were admitted under. */
+function claimsOf(runs: readonly EncodedRun[]): Map<number, number> | undefined {
+  let claims: Map<number, number> | undefined;
+  for (const { claim } of runs) {
+    if (!claim) continue;
+    claims ??= new Map();
+    claims.set(claim.slot, Math.min(claim.epoch, claims.get(claim.slot) ?? claim.epoch));
+  }
+  return claims;
 }
 
 /** Two halves of some runs; none when only one line is left. */

@@ -1,5 +1,6 @@
 import { StoreError } from '../store/engine.ts';
 import { encodeRows, type RowRun } from '../store/row-format.ts';
+import type { Claim } from './claims.ts';
 
 /** Rows of consecutive lines of one device and journal, ready for the store. */
 export interface EncodedRun {
@@ -8,6 +9,8 @@ export interface EncodedRun {
   firstSeq: number;
   count: number;
   rows: Buffer;
+  /** The right by which they were admitted, where there are several processes. */
+  claim?: Claim;
   /** How often the store refused these very rows: each time they are made plainer. */
   refusals: number;
 }
@@ -41,10 +44,10 @@ export class Flight {
     this.done.catch(() => undefined);
   }
 
-  add(run: RowRun): EncodedRun {
+  add(run: RowRun, claim?: Claim): EncodedRun {
     const rows = encodeRows(run, this);
     const { device, journal, firstSeq, count } = run;
-    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, refusals: 0 };
+    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, claim, refusals: 0 };
     this.runs.push(encoded);
     this.bytes += rows.length;
     this.lines += count;

@@ -5,16 +5,18 @@ import type { Watermark } from '../store/marks.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
 import { Admission, type HandedOver, type LineCounters } from './admission.ts';
-import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
+import type { Claims } from './claims.ts';
+import type { CommitStats, FlightStore } from './coalescer.ts';
+import { Coalescers, type Lanes } from './coalescers.ts';
 import { Gate } from './gate.ts';
 import { type Ack, type HeldBytes, InboundStream } from './inbound-stream.ts';
-import { LedgerBook } from './ledger-book.ts';
+import { elsewhere, LedgerBook } from './ledger-book.ts';
 import { OverlapBook, type OverlapStore } from './overlaps.ts';
 import { admitPayload, Collected, type PayloadRejection } from './payload.ts';
 import type { TailListener } from './tail.ts';
 
 /** What ingest needs of the store; a LogStore has it. */
-export interface IngestStore extends FlightStore, OverlapStore {
+export interface IngestStore extends FlightStore, OverlapStore, Lanes {
   watermark(device: string, journal: string): Promise<Watermark>;
 }
 
@@ -61,6 +63,8 @@ export interface IngestOptions {
   /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
   onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
+  /** Where several processes share the store: which devices this one answers for. */
+  claims?: Claims;
   /** How long lines are kept. Default 30. */
   retentionDays?: number;
 }
@@ -94,13 +98,14 @@ export interface Accepted {
 export class Ingest implements AsyncDisposable {
   readonly #limits: IngestLimits;
   readonly #log: Logger;
-  readonly #coalescer: Coalescer;
+  readonly #coalescers: Coalescers;
   readonly #ledgers: LedgerBook;
   readonly #overlaps: OverlapBook;
   readonly #admission: Admission;
   readonly #listeners = new Set<TailListener>();
   readonly #streams = new Set<InboundStream>();
-  readonly #held: HeldBytes;
+  /** By lane of the store. */
+  readonly #held: readonly HeldBytes[];
   /** Messages of one device are admitted one after the other: a ledger must see them in order. */
   readonly #lanes = new Map<string, Promise<unknown>>();
   /** Bounds the memory of inflated messages to as many times `maxInflatedBytes`. */
@@ -129,24 +134,25 @@ export class Ingest implements AsyncDisposable {
     const { store, log, retentionDays = 30 } = options;
     this.#limits = { ...defaults, ...options.limits };
     this.#log = log;
-    this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
-    this.#coalescer = new Coalescer({ ...this.#limits, store, log, retentionDays });
+    this.#coalescers = new Coalescers({ ...this.#limits, store, log, retentionDays });
+    this.#held = this.#coalescers.all.map(({ maxWaitingBytes }) => ({ bytes: 0, maxBytes: maxWaitingBytes }));
     this.#overlaps = new OverlapBook({
       ...this.#limits,
       store,
       log,
       retentionDays,
       maxDevices: this.#limits.maxLedgers,
-      settled: () => this.#coalescer.settled(),
+      settled: (device) => this.#coalescers.of(device).settled(),
     });
     this.#ledgers = new LedgerBook({
       ...this.#limits,
       store,
       log,
-      prepare: (device) => this.#overlaps.load(device),
+      claims: options.claims,
+      prepare: (device, claim) => this.#overlaps.load(device, claim),
     });
     this.#admission = new Admission({
-      coalescer: this.#coalescer,
+      coalescers: this.#coalescers,
       ledgers: this.#ledgers,
       overlaps: this.#overlaps,
       log,
@@ -171,8 +177,8 @@ export class Ingest implements AsyncDisposable {
       device: checkDeviceName(device),
       onAck: options.onAck ?? (() => undefined),
       admission: this.#admission,
-      coalescer: this.#coalescer,
-      held: this.#held,
+      coalescer: this.#coalescers.of(device),
+      held: this.#heldFor(device),
       log: this.#log.child({ via: options.via }),
       onClose: () => this.#streams.delete(stream),
     });
@@ -213,12 +219,16 @@ export class Ingest implements AsyncDisposable {
     }
   }
 
+  #heldFor(device: string): HeldBytes {
+    return this.#held[this.#coalescers.all.indexOf(this.#coalescers.of(device))] as HeldBytes;
+  }
+
   async #acceptInOrder(device: string, payload: Buffer, redelivered: boolean): Promise<Accepted> {
     const collected = new Collected();
     const context = {
       device,
       admission: this.#admission,
-      coalescer: this.#coalescer,
+      coalescer: this.#coalescers.of(device),
       maxInflatedBytes: this.#limits.maxInflatedBytes,
       inflateGate: this.#inflateGate,
       onRejected: (reason: PayloadRejection) => {
@@ -241,6 +251,8 @@ export class Ingest implements AsyncDisposable {
       if (this.#lanes.get(device) === lane) this.#lanes.delete(device);
       await collected.after?.done;
     }
+    // What was admitted under a claim that is lost was dropped: whoever sent it must send it again.
+    if (collected.handed.some(({ ledger }) => ledger.claim?.state === 'lost')) throw elsewhere(device);
     const acks: Ack[] = [];
     const stored: StoredSeqs[] = [];
     for (const { ledger, first, last } of spans(collected.handed)) {
@@ -250,6 +262,11 @@ export class Ingest implements AsyncDisposable {
       stored.push({ journal, ranges: ledger.storedAround(first, last) });
     }
     return { acks, stored };
+  }
+
+  /** Resolves when everything that was admitted by now is committed. @throws StoreError when it never will be */
+  settled(): Promise<void> {
+    return this.#coalescers.settled();
   }
 
   /** Calls `listener` with lines as they are admitted, each line once. Returns how to stop that. */
@@ -265,16 +282,16 @@ export class Ingest implements AsyncDisposable {
       ...this.#counters,
       rejected: { ...this.#rejected },
       streams: this.#streams.size,
-      waitingBytes: this.#coalescer.waitingBytes,
-      heldBytes: this.#held.bytes + this.#payloadBytes,
+      waitingBytes: this.#coalescers.waitingBytes,
+      heldBytes: this.#held.reduce((sum, { bytes }) => sum + bytes, 0) + this.#payloadBytes,
       ledgers: this.#ledgers.size,
-      commits: { ...this.#coalescer.commits },
+      commits: this.#coalescers.commits(),
     };
   }
 
   /** Commits what was admitted, for at most `closeTimeoutMs`. What is not committed by then was not acknowledged. */
   close(): Promise<void> {
-    this.#closing ??= this.#coalescer.close(this.#limits.closeTimeoutMs).then(() => {
+    this.#closing ??= this.#coalescers.close(this.#limits.closeTimeoutMs).then(() => {
       this.#overlaps.close();
       this.#ledgers.close();
     });

@@ -38,6 +38,7 @@ export interface EmbeddedEngineOptions {
  */
 export class EmbeddedEngine implements LogEngine {
   readonly kind = 'embedded';
+  readonly database = 'millrace';
   readonly place: string;
   readonly #inserts: Session;
   readonly #queries: Session[];

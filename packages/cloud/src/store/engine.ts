@@ -12,11 +12,24 @@ export interface InsertOptions {
   /** Bytes sent again under the same token within the engine's window are stored once. Never reuse it for others. */
   token: string;
   settings?: EngineSettings;
+  /** Makes the insert fail, as a whole, if any of these claims is over by the time it begins. */
+  fence?: InsertFence;
+}
+
+export interface InsertFence {
+  /** Of each slot the claim under which its rows were admitted. */
+  claims: ReadonlyMap<number, number>;
+  /** Columns of the rows with their types. */
+  structure: string;
+  /** Where the table `fences` is. */
+  database: string;
 }
 
 /** A ClickHouse, inside this process or elsewhere. The same SQL works on both. */
 export interface LogEngine extends AsyncDisposable {
   readonly kind: 'embedded' | 'server';
+  /** Where the tables are that statements name as `millrace.…`. */
+  readonly database: string;
   /** Where it is, for people; without credentials. */
   readonly place: string;
   /**
@@ -66,6 +79,9 @@ const rowsAtFault = new Set([
   691, // UNKNOWN_ELEMENT_OF_ENUM
 ]);
 
+/** FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: nothing but a fence throws so. */
+const fencedCode = 395;
+
 /** `STORE_FAILED`, with what ClickHouse said. */
 export class StoreError extends MillraceError {
   /** ClickHouse's error code; `undefined` when it did not answer. */
@@ -75,6 +91,11 @@ export class StoreError extends MillraceError {
     super('STORE_FAILED', detail, { cause: options.cause });
     this.name = 'StoreError';
     this.engineCode = options.engineCode;
+  }
+
+  /** True when another process has claimed what the insert was admitted under. */
+  get fenced(): boolean {
+    return this.engineCode === fencedCode;
   }
 
   /** True when the rows themselves were refused, and not the store that failed. */

@@ -1,11 +1,14 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type Scope, unlimited } from '../query/index.ts';
+import { ClusterEngine } from './cluster/cluster-engine.ts';
+import { ShardMap } from './cluster/shard-map.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
+import { type AppendOptions, StoreLane } from './lane.ts';
 import { LogReader, type SearchResult } from './log-reader.ts';
-import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
+import { type JournalSeqs, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
 import {
   type JournalPart,
@@ -18,7 +21,6 @@ import {
   saveRepeats,
   type ToldOverlaps,
 } from './repeats.ts';
-import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { string } from './sql.ts';
@@ -27,8 +29,10 @@ import { setTextIndex } from './text-index.ts';
 export interface OpenStoreOptions {
   /** Folder of the embedded ClickHouse. Either this or `url`. */
   dataDir?: string;
-  /** Address of a ClickHouse server, with credentials. */
+  /** Address of a ClickHouse server, with credentials; of a cluster several, separated by commas. */
   url?: string;
+  /** Name of the cluster that the servers at `url` belong to. */
+  cluster?: string;
   log: Logger;
   /** Index the words of messages. Default true. */
   textIndex?: boolean;
@@ -60,6 +64,24 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   const { log, url, dataDir } = options;
   if ((url === undefined) === (dataDir === undefined)) {
     throw new MillraceError('OPTION_INVALID', 'openStore takes either dataDir or url');
+  }
+  if (options.cluster !== undefined && url === undefined) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'CLICKHOUSE_CLUSTER: needs the address of a server, CLICKHOUSE_URL',
+    );
+  }
+  if (options.cluster === undefined && url?.includes(',')) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'CLICKHOUSE_URL: several servers need the name of their cluster, CLICKHOUSE_CLUSTER',
+    );
+  }
+  if (url !== undefined && options.cluster !== undefined) {
+    const { cluster, textIndex = true, maxSearchSeconds } = options;
+    const urls = url.split(',').map((one) => one.trim());
+    const whole = await ClusterEngine.open({ urls, cluster, log, textIndex });
+    return new LogStore({ engine: whole, shards: whole.shards, map: whole.map, maxSearchSeconds });
   }
   const engine: LogEngine =
     url !== undefined
@@ -99,46 +121,59 @@ export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
+  /** Reads the lines of all devices. */
   readonly engine: LogEngine;
+  /** Where lines are stored. */
+  readonly lanes: readonly StoreLane[];
+  readonly #map: ShardMap;
   readonly #maxSearchSeconds: number;
 
-  constructor(options: { engine: LogEngine; maxSearchSeconds?: number }) {
-    this.engine = options.engine;
+  /** @param options.shards the engines of the shards, and which of them has a device's lines; else there is one */
+  constructor(options: {
+    engine: LogEngine;
+    shards?: readonly LogEngine[];
+    map?: ShardMap;
+    maxSearchSeconds?: number;
+  }) {
+    const { engine, shards = [engine], map = new ShardMap([1]) } = options;
+    this.engine = engine;
+    this.lanes = shards.map((shard) => new StoreLane(shard));
+    this.#map = map;
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
 
-  /**
-   * Stores rows in the format of `row-format.ts`. Resolves once they are on disk.
-   *
-   * @throws StoreError. By then nothing of it is still running; {@link storedAt} shows what was stored.
-   */
-  append(rows: Buffer, options: { rows: number; token: string }): Promise<void> {
-    return this.engine.insertRows(rows, {
-      table: 'millrace.log_ingest',
-      format: 'CSV',
-      settings: rowSettings,
-      ...options,
-    });
+  /** Index of the lane that a device's lines go to. */
+  laneOf(device: string): number {
+    return this.#map.of(device);
   }
 
-  /** The lines stored under one time of arrival. @throws StoreError */
-  storedAt(receivedMs: number): Promise<JournalSeqs[]> {
-    return readStoredAt(this.engine, receivedMs);
+  /** {@link StoreLane.append} to a lane, by default the first. */
+  append(rows: Buffer, { lane = 0, ...options }: AppendOptions & { lane?: number }): Promise<void> {
+    return (this.lanes[lane] as StoreLane).append(rows, options);
+  }
+
+  /** {@link StoreLane.storedAt} of a lane, by default the first. */
+  storedAt(receivedMs: number, lane = 0): Promise<JournalSeqs[]> {
+    return (this.lanes[lane] as StoreLane).storedAt(receivedMs);
+  }
+
+  #engineOf(device: string): LogEngine {
+    return (this.lanes[this.laneOf(device)] as StoreLane).engine;
   }
 
   /** What is stored of a journal. @throws StoreError */
   watermark(device: string, journal: string): Promise<Watermark> {
-    return readWatermark(this.engine, device, journal);
+    return readWatermark(this.#engineOf(device), device, journal);
   }
 
   /** What was told of the overlaps of a device's journals, the newest first, at most so many. @throws StoreError */
   overlaps(device: string, most: number): Promise<ToldOverlaps[]> {
-    return readOverlaps(this.engine, device, most);
+    return readOverlaps(this.#engineOf(device), device, most);
   }
 
   /** Resolves once it is on disk. @throws StoreError */
   saveOverlaps(told: { device: string; told: ToldOverlaps; token: string }): Promise<void> {
-    return saveOverlaps(this.engine, told);
+    return saveOverlaps(this.#engineOf(told.device), told);
   }
 
   /** The earliest and the latest time of some lines, ms since 1970. @throws StoreError */
@@ -146,7 +181,7 @@ export class LogStore implements AsyncDisposable {
     device: string,
     parts: readonly JournalPart[],
   ): Promise<{ fromMs: number; toMs: number } | undefined> {
-    return readTimes(this.engine, device, parts);
+    return readTimes(this.#engineOf(device), device, parts);
   }
 
   /**
@@ -159,7 +194,7 @@ export class LogStore implements AsyncDisposable {
     journals: readonly string[],
     timesMs: readonly number[],
   ): Promise<ReceivedLine[] | undefined> {
-    return readReceived(this.engine, device, journals, timesMs);
+    return readReceived(this.#engineOf(device), device, journals, timesMs);
   }
 
   /** Notes lines that are stored under another journal's seq. Resolves once it is on disk. @throws StoreError */
@@ -170,7 +205,7 @@ export class LogStore implements AsyncDisposable {
     retentionDays: number;
     token: string;
   }): Promise<void> {
-    return saveRepeats(this.engine, lines);
+    return saveRepeats(this.#engineOf(lines.device), lines);
   }
 
   /** Reads lines on behalf of someone who may see those of the scope. */
@@ -190,7 +225,7 @@ export class LogStore implements AsyncDisposable {
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
   gaps(device: string, most: number): Promise<Gap[]> {
-    return readGaps(this.engine, device, most);
+    return readGaps(this.#engineOf(device), device, most);
   }
 
   /** Lines stored, of all devices or one. @throws StoreError */

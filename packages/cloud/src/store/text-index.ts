@@ -1,4 +1,5 @@
 import type { LogEngine } from './engine.ts';
+import { string } from './sql.ts';
 
 /**
  * Adds or drops the index over the words of messages. It makes searches for words some twenty times faster and
@@ -7,7 +8,7 @@ import type { LogEngine } from './engine.ts';
  */
 export async function setTextIndex(engine: LogEngine, wanted: boolean): Promise<void> {
   const rows = await engine.query<{ name: string }>(
-    `SELECT name FROM system.data_skipping_indices WHERE database = 'millrace' AND table = 'logs' AND name = 'words'`,
+    `SELECT name FROM system.data_skipping_indices WHERE database = ${string(engine.database)} AND table = 'logs' AND name = 'words'`,
   );
   const present = rows.length > 0;
   if (wanted && !present) {

@@ -1,7 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { type ClickHouseServer, startClickHouse } from '../../../../tests/support/clickhouse.ts';
+import {
+  type ClickHouseServer,
+  startClickHouse,
+  startClickHouseCluster,
+} from '../../../../tests/support/clickhouse.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import { encodeRows } from '../../src/store/row-format.ts';
@@ -13,8 +17,13 @@ export interface StorePlace extends AsyncDisposable {
   open(options?: { textIndex?: boolean }): Promise<LogStore>;
 }
 
+export interface NamedPlace {
+  name: string;
+  make: () => Promise<StorePlace>;
+}
+
 /** The two engines that all tests of the store run on. */
-export const places: { name: string; make: () => Promise<StorePlace> }[] = [
+export const places: readonly NamedPlace[] = [
   {
     name: 'embedded',
     make: async () => {
@@ -37,6 +46,21 @@ export const places: { name: string; make: () => Promise<StorePlace> }[] = [
   },
 ];
 
+/** Those and three servers of which each has the lines of some devices: for all that reads lines. */
+export const placesAndCluster: readonly NamedPlace[] = [
+  ...places,
+  {
+    name: 'cluster',
+    make: async () => {
+      const { name, url, ...cluster } = await startClickHouseCluster();
+      return {
+        open: (options) => openStore({ url, cluster: name, log: silent, ...options }),
+        [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
+      };
+    },
+  },
+];
+
 let tokens = 0;
 
 /** Appends lines with consecutive seqs; each is JSON text, or an object. */
@@ -54,5 +78,9 @@ export async function append(
     lines: Buffer.from(texts.map((text) => `${text}\n`).join('')),
   };
   const rows = encodeRows(run, { receivedMs: options.receivedMs ?? Date.now(), retentionDays: 30 });
-  await store.append(rows, { rows: lines.length, token: options.token ?? `test-${++tokens}` });
+  await store.append(rows, {
+    rows: lines.length,
+    token: options.token ?? `test-${++tokens}`,
+    lane: store.laneOf(run.device),
+  });
 }

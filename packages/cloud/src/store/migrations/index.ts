@@ -4,11 +4,12 @@ import type { LogEngine } from '../engine.ts';
 import { integer, string } from '../sql.ts';
 import { logsMigration } from './0001-logs.ts';
 import { repeatsMigration } from './0002-repeats.ts';
+import { fencesMigration } from './0004-fences.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
 
-export const migrations: readonly Migration[] = [logsMigration, repeatsMigration];
+export const migrations: readonly Migration[] = [logsMigration, repeatsMigration, fencesMigration];
 
 /**
  * Brings the schema up to date and returns the versions that were applied just now.
@@ -20,7 +21,7 @@ export async function migrate(
   log: Logger,
   steps: readonly Migration[] = migrations,
 ): Promise<number[]> {
-  await engine.command('CREATE DATABASE IF NOT EXISTS millrace');
+  await engine.command(`CREATE DATABASE IF NOT EXISTS ${engine.database}`);
   await engine.command(
     `CREATE TABLE IF NOT EXISTS millrace.migrations (version UInt32, name String, applied DateTime DEFAULT now())
      ENGINE = MergeTree ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`,

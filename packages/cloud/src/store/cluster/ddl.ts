@@ -1,0 +1,55 @@
+import { string } from '../sql.ts';
+
+/** Where a shard keeps its own part. `millrace` holds tables of the same names, over all shards. */
+export const shardDatabase = 'millrace_shard';
+const wholeDatabase = 'millrace';
+
+/** By what lines are divided. `shard-map.ts` computes the same. */
+export const shardingKey = 'CRC32(device)';
+
+/** Tables that tell about a server itself: each replica has its own. */
+const perServer = ['migrations', 'fences'];
+
+/** A string literal, which stays as it is, or the name of our database before one of its tables. */
+const literalOrDatabase = /'(?:[^'\\]|\\.)*'|\bmillrace\./gs;
+
+export interface ShardDdlOptions {
+  /** The shard has several replicas, which `{shard}` and `{replica}` tell apart. */
+  replicated: boolean;
+}
+
+/** A statement about `millrace.…` for the tables of one shard. */
+export function onShard(sql: string, { replicated }: ShardDdlOptions): string {
+  const own = sql.replace(literalOrDatabase, (text) => (text.startsWith("'") ? text : `${shardDatabase}.`));
+  return replicated ? replicatedTable(own) : own;
+}
+
+/** CREATE TABLE … ENGINE = MergeTree as a table that all replicas of the shard share. */
+function replicatedTable(sql: string): string {
+  const [, table] = /^\s*CREATE TABLE (?:IF NOT EXISTS )?millrace_shard\.(\w+)/.exec(sql) ?? [];
+  if (table === undefined || perServer.includes(table)) return sql;
+  return sql
+    .replace(
+      /\bENGINE = (\w*MergeTree)\b(?:\(([^)]*)\))?/,
+      (_, engine: string, given: string | undefined) => {
+        const more = given ? `, ${given}` : '';
+        return `ENGINE = Replicated${engine}(${string(`/clickhouse/tables/{shard}/millrace/${table}`)}, '{replica}'${more})`;
+      },
+    )
+    .replace('non_replicated_deduplication_window', 'replicated_deduplication_window');
+}
+
+/** Tables of a shard that have a counterpart over all shards. */
+export const dividedTablesSql = `SELECT name, has(columns, 'device') AS byDevice
+FROM system.tables AS tables
+INNER JOIN (SELECT table, groupArray(name) AS columns FROM system.columns WHERE database = '${shardDatabase}' GROUP BY table)
+  AS of ON of.table = tables.name
+WHERE database = '${shardDatabase}' AND engine LIKE '%MergeTree' AND name NOT IN (${perServer.map(string).join(', ')})
+ORDER BY name`;
+
+/** The table over all shards. Replaced whenever it is made: it holds nothing, and its columns follow the shards'. */
+export function wholeTable(cluster: string, { name, byDevice }: { name: string; byDevice: boolean }): string {
+  const key = byDevice ? `, ${shardingKey}` : '';
+  return `CREATE OR REPLACE TABLE ${wholeDatabase}.${name} AS ${shardDatabase}.${name}
+ENGINE = Distributed(${string(cluster)}, '${shardDatabase}', ${string(name)}${key})`;
+}

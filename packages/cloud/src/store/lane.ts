@@ -1,0 +1,59 @@
+import type { EngineSettings, LogEngine } from './engine.ts';
+import { type FencedEngine, readFences, writeFences } from './fences.ts';
+import { type JournalSeqs, readStoredAt } from './marks.ts';
+import { rowSettings, rowStructure } from './row-format.ts';
+
+export interface AppendOptions {
+  rows: number;
+  /** See {@link LogEngine.insertRows}. */
+  token: string;
+  /** Of each slot the claim under which its rows were admitted. Without, nothing is asked. */
+  claims?: ReadonlyMap<number, number>;
+}
+
+/** Where the lines of some devices are stored: a shard, or the whole store. What happens to one delays no other. */
+export class StoreLane {
+  readonly engine: LogEngine;
+
+  constructor(engine: LogEngine) {
+    this.engine = engine;
+  }
+
+  /**
+   * Stores rows in the format of `row-format.ts`. Resolves once they are on disk.
+   *
+   * @throws StoreError. By then nothing of it is still running; {@link storedAt} shows what was stored. `fenced`
+   * when another process has claimed one of the slots: then nothing was stored
+   */
+  append(rows: Buffer, { claims, ...options }: AppendOptions): Promise<void> {
+    const { database } = this.engine;
+    const settings: EngineSettings = rowSettings;
+    return this.engine.insertRows(rows, {
+      table: 'millrace.log_ingest',
+      format: 'CSV',
+      settings,
+      ...options,
+      ...(claims?.size && { fence: { claims, structure: rowStructure, database } }),
+    });
+  }
+
+  /** The lines stored under one time of arrival. @throws StoreError */
+  storedAt(receivedMs: number): Promise<JournalSeqs[]> {
+    return readStoredAt(this.engine, receivedMs);
+  }
+
+  /** The newest claim on each slot. @throws StoreError */
+  fences(): Promise<Map<number, number>> {
+    return readFences(this.engine);
+  }
+
+  /**
+   * Makes claims known. When it resolves, nothing that was admitted under an earlier one will be stored any more.
+   *
+   * @throws StoreError
+   */
+  async fence(claims: ReadonlyMap<number, number>): Promise<void> {
+    await writeFences(this.engine, claims);
+    await (this.engine as Partial<FencedEngine>).insertsOver?.();
+  }
+}
