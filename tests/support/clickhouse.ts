@@ -87,6 +87,8 @@ export async function startClickHouse(cluster?: ClusterPlan): Promise<ClickHouse
     `<clickhouse>
   <mark_cache_size>67108864</mark_cache_size>
   <max_server_memory_usage>2000000000</max_server_memory_usage>
+  <!-- Otherwise it counts what all programs beside it take as its own, and refuses queries for it. -->
+  <memory_worker_use_cgroup>0</memory_worker_use_cgroup>
   <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default></users>
   <profiles><default/></profiles>
   <quotas><default/></quotas>

@@ -121,6 +121,14 @@ export const cloudSettings = {
     defaultText: 'made and kept',
     help: 'Client id at the external broker, which keeps messages under it while this program is down.',
   }),
+  brokerShare: setting({
+    env: 'CLOUD_MQTT_SHARE',
+    schema: z
+      .string()
+      .regex(/^[^/+#]+$/, 'must be a name without / + #')
+      .optional(),
+    help: 'Group of a shared subscription ($share/{group}/…): of all cloud processes that name the same one, the external broker gives each message to one.',
+  }),
   joinKey: setting({
     env: 'JOIN_KEY',
     schema: z.string().min(8, 'must have at least 8 characters').optional(),
@@ -146,6 +154,22 @@ export const cloudSettings = {
     env: 'CLICKHOUSE_CLUSTER',
     schema: z.string().min(1, 'must be the name of a cluster').optional(),
     help: "Name of a cluster in the ClickHouse servers' remote_servers. Each device's lines are kept on one of its shards.",
+  }),
+  peerUrl: setting({
+    env: 'CLOUD_PEER_URL',
+    schema: url(['http:', 'https:']),
+    help: 'Set it where several cloud processes share one ClickHouse and one PostgreSQL: where the others reach this one, http://10.0.0.5:8080. Needs CLICKHOUSE_URL and DATABASE_URL.',
+  }),
+  peerTimeoutMs: setting({
+    env: 'CLOUD_PEER_TIMEOUT',
+    schema: z
+      .string()
+      .regex(/^\d{3,6}$/, 'must be a number of milliseconds from 500 to 600000')
+      .transform(Number)
+      .refine((ms) => ms >= 500 && ms <= 600_000, 'must be a number of milliseconds from 500 to 600000')
+      .default(5000),
+    defaultText: '5000',
+    help: 'Ms without a sign of life after which the other processes take over the devices of one. Being wrong about it costs a pause, never a line.',
   }),
   databaseUrl: setting({
     env: 'DATABASE_URL',

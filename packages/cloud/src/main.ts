@@ -16,6 +16,7 @@ import { Presence } from './identity/presence.ts';
 import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
+import { Ownership } from './peers/ownership.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
 import { openStore } from './store/index.ts';
@@ -47,6 +48,8 @@ export interface Cloud extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+/** Looks at the other processes within their timeout. */
+const deadTicks = 5;
 const stopMs = 4500;
 /** Of that, what the lines read so far may take to be committed. */
 const drainMs = 3000;
@@ -61,6 +64,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
   const { dataDir } = config;
+  if (config.peerUrl && !(config.clickhouseUrl && config.databaseUrl)) {
+    throw new MillraceError('CONFIG_INVALID', 'CLOUD_PEER_URL: needs CLICKHOUSE_URL and DATABASE_URL');
+  }
   const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
   // Ends what has started, last first, should a later part fail.
   await using starting = new AsyncDisposableStack();
@@ -85,13 +91,25 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   });
   const presence = starting.use(new Presence({ records, log }));
   const skews = new ClockSkews();
+  const ownership = config.peerUrl ? ownershipOf(config.peerUrl) : undefined;
   const ingest = new Ingest({
     store,
     log: log.child({ part: 'ingest' }),
+    claims: ownership,
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
+  // Behind ingest, so that what it holds is committed before anything is given up.
+  if (ownership) starting.use(ownership);
   starting.defer(() => ingest.close());
-  const inbox = new DeviceInbox({ ingest, log, maxPayloadBytes: maxPayloadBytes });
+  const leaving = new AbortController();
+  starting.defer(() => leaving.abort());
+  const route = ownership && ((device: string) => ownership.route(device));
+  const inbox = new DeviceInbox({
+    ingest,
+    log,
+    maxPayloadBytes,
+    peers: route && { route, signal: leaving.signal },
+  });
 
   const brokerLog = log.child({ part: 'broker' });
   const mqtt = await openBroker(
@@ -111,6 +129,8 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         records: () => records.ping(),
         broker: async () => mqtt.check(),
       },
+      peers: ownership &&
+        route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
       version: manifest.version,
@@ -118,7 +138,20 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     }),
   );
   const httpPort = await http.listen(config.host, config.port);
+  await ownership?.start();
   mqtt.start();
+
+  function ownershipOf(url: string): Ownership {
+    return new Ownership({
+      table: records.peers,
+      url,
+      lanes: store.lanes,
+      laneOf: (device) => store.laneOf(device),
+      settled: () => ingest.settled(),
+      log: log.child({ part: 'peers' }),
+      timing: { tickMs: config.peerTimeoutMs / deadTicks, deadTicks },
+    });
+  }
 
   const parts = starting.move();
   let stopped: Promise<void> | undefined;
@@ -169,6 +202,7 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
         clientId: config.brokerClientId ?? (await keptClientId(config.dataDir)),
         username: config.brokerUsername,
         password: config.brokerPassword,
+        share: config.brokerShare,
         ca: brokerCa,
         inbox,
         presence,

@@ -5,6 +5,8 @@ import type { Logger } from 'pino';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
+import { forwardedHeader, forwardStream } from '../peers/forward-stream.ts';
+import type { Route } from '../peers/ownership.ts';
 import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
 import { bytesOf, inflate } from './inflate.ts';
@@ -18,6 +20,8 @@ export interface LogStreamsOptions {
   heartbeatMs?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
+  /** Where several processes share the store: which of them a device's lines go to. */
+  route?: (device: string) => Route;
 }
 
 /**
@@ -37,6 +41,8 @@ export class LogStreams implements AsyncDisposable {
   readonly #options: LogStreamsOptions;
   readonly #log: Logger;
   readonly #open = new Map<string, Set<OpenStream>>();
+  readonly #handedOn = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
   #closed = false;
 
   constructor(options: LogStreamsOptions) {
@@ -77,6 +83,11 @@ export class LogStreams implements AsyncDisposable {
     }
     request.socket.setKeepAlive(true, 30_000);
     request.socket.setNoDelay(true);
+    const route = this.#options.route?.(uuid) ?? { to: 'here' };
+    if (route.to !== 'here') {
+      await this.#handOn(request, response, route);
+      return;
+    }
     const stream = new OpenStream({ ...this.#options, request, response, uuid });
     this.#enter(stream);
     try {
@@ -87,6 +98,24 @@ export class LogStreams implements AsyncDisposable {
     } finally {
       this.#leave(stream);
     }
+  }
+
+  async #handOn(request: IncomingMessage, response: ServerResponse, route: Route): Promise<void> {
+    if (route.to !== 'peer' || request.headers[forwardedHeader] !== undefined) {
+      const error = new MillraceError(
+        'DEVICE_ELSEWHERE',
+        'no process answers for this device at this moment',
+      );
+      refuseBody(request, response, error);
+      return;
+    }
+    const signal = AbortSignal.any([this.#stopping.signal, route.gone]);
+    const handedOn = forwardStream({ request, response, peer: route.peer, signal }).catch((error) =>
+      refuseBody(request, response, toMillraceError(error, this.#log)),
+    );
+    this.#handedOn.add(handedOn);
+    await handedOn;
+    this.#handedOn.delete(handedOn);
   }
 
   async #check(request: IncomingMessage, uuid: string): Promise<void> {
@@ -126,6 +155,8 @@ export class LogStreams implements AsyncDisposable {
     const streams = [...this.#open.values()].flatMap((set) => [...set]);
     for (const stream of streams) stream.stop();
     await Promise.all(streams.map((stream) => stream.finished));
+    this.#stopping.abort();
+    await Promise.all(this.#handedOn);
   }
 }
 

@@ -10,6 +10,8 @@ import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
+import type { Route } from '../peers/ownership.ts';
+import type { TailPeers } from '../peers/tail.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
@@ -18,6 +20,7 @@ import { deviceRoutes } from './devices.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
+import { type PeerPayloadsOptions, peerPayloadsRoute } from './peer-payloads.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
 import { tailRoute } from './tail.ts';
@@ -34,10 +37,16 @@ export interface HttpServerOptions {
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  /** Where several processes share the store. */
+  peers?: HttpPeers;
   log: Logger;
   /** Shown in the OpenAPI document. */
   version: string;
   tuning?: HttpTuning;
+}
+
+export interface HttpPeers extends PeerPayloadsOptions, TailPeers {
+  route(device: string): Route;
 }
 
 /** For tests, mostly. */
@@ -87,7 +96,11 @@ export class HttpServer implements AsyncDisposable {
       log.debug({ method: request.method, path, status: reply.statusCode }, 'request');
     });
     useProblems(app, log);
-    const streams = new LogStreams({ ...options, heartbeatMs: tuning.ackHeartbeatMs });
+    const streams = new LogStreams({
+      ...options,
+      heartbeatMs: tuning.ackHeartbeatMs,
+      route: options.peers?.route,
+    });
     const server = new HttpServer(app, streams);
     await server.#addRoutes(options);
     await app.ready();
@@ -107,6 +120,7 @@ export class HttpServer implements AsyncDisposable {
       transform: jsonSchemaTransform,
     });
     await app.register(this.#streams.route);
+    if (options.peers) await app.register(peerPayloadsRoute, options.peers);
     await app.register(registerRoute, { identity });
     await app.register(healthRoute, { checks, log });
     await app.register(
@@ -117,6 +131,8 @@ export class HttpServer implements AsyncDisposable {
         await api.register(tailRoute, {
           hub: new TailHub({ ingest, log }),
           signal: this.#stopping.signal,
+          peers: options.peers,
+          log,
           heartbeatMs: tuning.tailHeartbeatMs,
           maxWaitingBytes: tuning.tailMaxWaitingBytes,
         });

@@ -1,5 +1,8 @@
 import type { ServerResponse } from 'node:http';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import type { Logger } from 'pino';
+import { forwardedHeader } from '../peers/forward-stream.ts';
+import { followPeers, type TailPeers } from '../peers/tail.ts';
 import type { StoredLine } from '../store/index.ts';
 import type { TailHub } from '../tail/hub.ts';
 import { callersScope } from './bearer.ts';
@@ -9,6 +12,9 @@ export interface TailRouteOptions {
   hub: TailHub;
   /** Ends all tails when the server stops. */
   signal: AbortSignal;
+  /** Where several processes share the store: the others. */
+  peers?: TailPeers;
+  log: Logger;
   heartbeatMs?: number;
   /** What may wait for one watcher before lines are passed over. */
   maxWaitingBytes?: number;
@@ -23,7 +29,7 @@ export interface TailRouteOptions {
  *   : ping                                       a comment, when nothing else was sent for a while
  */
 export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, options) => {
-  const { hub, signal, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
+  const { hub, signal, peers, log, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
   app.get(
     '/logs/tail',
     {
@@ -53,8 +59,10 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       request.raw.socket.setKeepAlive(true, 30_000);
       const events = new EventWriter(response, { heartbeatMs, maxWaitingBytes });
       const watching = hub.watch(filter, (line) => events.log(line));
+      const gone = new AbortController();
       const stop = () => response.end();
       const done = () => {
+        gone.abort();
         signal.removeEventListener('abort', stop);
         watching[Symbol.dispose]();
         events[Symbol.dispose]();
@@ -63,7 +71,21 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       response.on('close', done);
       if (response.destroyed) done();
       else if (signal.aborted) stop();
-      else response.write(': tail\n\n');
+      else {
+        const { authorization, [forwardedHeader]: forwarded } = request.headers;
+        if (peers && forwarded === undefined && authorization !== undefined) {
+          await followPeers({
+            peers: peers.peers,
+            address: request.url,
+            authorization,
+            onLine: (line) => events.log(line),
+            onSkipped: (count) => events.skip(count),
+            signal: gone.signal,
+            log,
+          });
+        }
+        if (!response.destroyed) response.write(': tail\n\n');
+      }
     },
   );
 };
@@ -94,6 +116,12 @@ class EventWriter implements Disposable {
     // An id is one line of text whatever a device put into it; JSON has no newlines of its own.
     const id = line.id.replace(/[\r\n\0]/g, '');
     this.#response.write(`event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`);
+  }
+
+  /** Lines that never came this far. */
+  skip(count: number): void {
+    this.#skipped += count;
+    if (this.#response.writableLength === 0) this.#caughtUp();
   }
 
   #caughtUp(): void {

@@ -1,6 +1,7 @@
 import { MillraceError } from '@millrace/wire';
 import { sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
+import { peersMigration } from './peers-migration.ts';
 
 interface Migration {
   version: number;
@@ -34,6 +35,7 @@ const migrations: readonly Migration[] = [
        )`,
     ],
   },
+  peersMigration,
 ];
 
 // Any number does, as long as every process uses the same.

@@ -3,6 +3,7 @@ import { eq, sql } from 'drizzle-orm';
 import type { Logger } from 'pino';
 import { type OpenedDatabase, openEmbedded, openServer } from './database.ts';
 import { migrate } from './migrations.ts';
+import { PeerTable } from './peer-table.ts';
 import { devices, presence, tokens } from './schema.ts';
 
 export interface DeviceRecord {
@@ -57,6 +58,11 @@ export class Records implements AsyncDisposable {
       throw error;
     }
     return new Records(opened);
+  }
+
+  /** The processes of this cloud and what each answers for. */
+  get peers(): PeerTable {
+    return new PeerTable(this.#opened.database);
   }
 
   async device(uuid: string): Promise<DeviceRecord | undefined> {

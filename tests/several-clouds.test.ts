@@ -1,0 +1,119 @@
+import { appendFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startTestAgent, type TestCloud } from './support/cloud.ts';
+import { type SeveralClouds, startSeveralClouds } from './support/several-clouds.ts';
+import { tempDir } from './support/tmp.ts';
+import { until } from './support/wait.ts';
+
+let site: SeveralClouds;
+
+beforeAll(async () => {
+  site = await startSeveralClouds();
+});
+afterAll(async () => site?.[Symbol.asyncDispose]());
+
+/** A file that grows by numbered lines until it is stopped. */
+class Writer implements AsyncDisposable {
+  readonly #path: string;
+  readonly #name: string;
+  readonly #timer: NodeJS.Timeout;
+  #writing: Promise<void> = Promise.resolve();
+  written = 0;
+
+  constructor(path: string, name: string) {
+    this.#path = path;
+    this.#name = name;
+    this.#timer = setInterval(() => this.#write(20), 50);
+  }
+
+  #write(count: number): void {
+    const lines = Array.from({ length: count }, () => `${this.#name} ${++this.written}\n`).join('');
+    this.#writing = this.#writing.then(() => appendFile(this.#path, lines));
+  }
+
+  async stop(): Promise<number> {
+    clearInterval(this.#timer);
+    await this.#writing;
+    return this.written;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+const key = 'key-of-a-device-in-tests';
+
+test('real agents, two processes that are killed and paused in turn: each line is stored once', async () => {
+  const [first, second] = site.clouds as [TestCloud, TestCloud];
+  await using dir = await tempDir();
+  await using agents = new AsyncDisposableStack();
+  const writers = new Map<string, Writer>();
+  for (const [name, way] of [
+    ['till', 'http'],
+    ['kiosk', 'http'],
+    ['pump', 'mqtt'],
+    ['gate', 'mqtt'],
+  ] as const) {
+    await first.register(name, key);
+    const file = join(dir.path, `${name}.log`);
+    await appendFile(file, '');
+    agents.use(
+      await startTestAgent(join(dir.path, name), {
+        DOCKER_HOST: 'tcp://127.0.0.1:1',
+        DEVICE_UUID: name,
+        LOG_FILES: file,
+        LOG_LEVEL: 'warn',
+        ...(way === 'http'
+          ? { CLOUD_ENDPOINT: `http://127.0.0.1:${site.balancer.port}`, CLOUD_API_KEY: key }
+          : { MQTT_BROKER: site.mosquitto.url, MQTT_TOPIC: 'device/logs', MQTT_ACK: 'cloud' }),
+      }),
+    );
+    writers.set(name, agents.use(new Writer(file, name)));
+  }
+  const stored = async (name: string, cloud = second) => {
+    const { devices } = await cloud.get<{ devices: { uuid: string; lines: number }[] }>('/api/v1/devices');
+    return devices.find(({ uuid }) => uuid === name)?.lines ?? 0;
+  };
+  /** Waits until a line that is written after this moment has arrived, of every device. */
+  const goesOn = async (cloud: TestCloud) => {
+    for (const [name, writer] of writers) {
+      const now = writer.written;
+      await until(async () => (await stored(name, cloud)) > now, {
+        timeoutMs: 60_000,
+        what: () => `${name} to go on\n${site.clouds.map(({ program }) => program.stdout.slice(-3000)).join('\n---\n')}`,
+      });
+    }
+  };
+  await goesOn(second);
+
+  await first.program.end('SIGKILL');
+  await goesOn(second);
+  await first.restart('SIGKILL');
+  site.balancer.shuffle();
+  await goesOn(first);
+
+  // Long enough for the other to take everything over; when it comes back it still holds what it was about to store.
+  process.kill(second.program.pid, 'SIGSTOP');
+  site.balancer.shuffle([Number(new URL(second.url).port)]);
+  await goesOn(first);
+  process.kill(second.program.pid, 'SIGCONT');
+  site.balancer.shuffle();
+  await goesOn(second);
+
+  // An orderly end hands everything over.
+  await first.restart('SIGTERM');
+  await goesOn(second);
+
+  for (const [name, writer] of writers) {
+    const written = await writer.stop();
+    const expected = Array.from({ length: written }, (_, i) => `${name} ${i + 1}`);
+    await until(async () => (await stored(name)) >= written, {
+      timeoutMs: 60_000,
+      what: () => `all ${written} lines of ${name}`,
+    });
+    const lines = await second.linesOf(name);
+    expect(lines.map(({ message }) => message)).toEqual(expected);
+  }
+}, 300_000);
