@@ -94,7 +94,8 @@ export class ExternalBroker implements AsyncDisposable {
       // MQTT.js would resend and queue by its own rules; we start a new client instead.
       reconnectPeriod: 0,
       connectTimeout: connectTimeoutMs,
-      keepalive: 30,
+      // A member of a group that fell silent is given its share of the messages until the broker notices.
+      keepalive: this.#options.share === undefined ? 30 : 10,
       resubscribe: false,
       queueQoSZero: false,
     };
