@@ -23,6 +23,8 @@ type Step =
   | { do: 'take over'; process: number; device: number; tells: boolean }
   | { do: 'sleep' | 'wake' | 'crash'; process: number }
   | { do: 'fault'; fault: Fault }
+  /** Inserts that run go on for long. */
+  | { do: 'stall' | 'flow' }
   | { do: 'settle' };
 
 const process = fc.nat({ max: processCount - 1 });
@@ -57,6 +59,10 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
         do: fc.constant('fault' as const),
         fault: fc.constantFrom<Fault>('before', 'after', 'half'),
       }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ do: fc.constantFrom('stall' as const, 'flow' as const) }),
     },
     { weight: 2, arbitrary: fc.constant({ do: 'settle' as const }) },
   ),
@@ -107,6 +113,7 @@ class World {
   readonly #processes = Array.from({ length: processCount }, () => new Process(this.store));
   readonly #owner = new Map<number, Process>();
   #epoch = 0;
+  #flow: () => void = () => undefined;
   #waiting: Promise<unknown>[] = [];
 
   process(index: number): Process {
@@ -120,10 +127,12 @@ class World {
     const next = this.process(index);
     this.#owner.set(slot, next);
     const own = before?.claims.get(slot);
-    if (tells || before === next) {
+    if (tells) {
       before?.claims.delete(slot);
       void own?.then((claim) => claim.lose());
     }
+    // Of its own claims a process knows which is the later, whatever it was not told of in between.
+    void next.claims.get(slot)?.then((claim) => claim.lose());
     next.claims.set(
       slot,
       this.store.fence(slot, epoch).then(() => new Claim(slot, epoch)),
@@ -164,7 +173,19 @@ class World {
     this.#processes[index] = new Process(this.store);
   }
 
+  stall(): void {
+    this.#flow();
+    this.store.gate = new Promise((resolve) => {
+      this.#flow = resolve;
+    });
+  }
+
+  flow(): void {
+    this.#flow();
+  }
+
   async settle(): Promise<void> {
+    this.#flow();
     for (const { wake } of this.#processes) wake();
     await Promise.all(this.#waiting.splice(0));
   }
@@ -188,6 +209,8 @@ test('lines are stored exactly once, whoever takes whose devices over, and when'
         } else if (step.do === 'sleep') world.process(step.process).sleep();
         else if (step.do === 'wake') world.process(step.process).wake();
         else if (step.do === 'crash') await world.crash(step.process);
+        else if (step.do === 'stall') world.stall();
+        else if (step.do === 'flow') world.flow();
         else if (step.do === 'fault') world.store.faults.push(step.fault);
         else await world.settle();
       }
@@ -202,6 +225,6 @@ test('lines are stored exactly once, whoever takes whose devices over, and when'
       for (const name of devices) expect(world.store.seqs(name, journal)).toEqual(upTo(lines));
       await world.end();
     }),
-    { numRuns: 200 },
+    { numRuns: 400 },
   );
 });
