@@ -9,7 +9,9 @@ import { Ingest } from '../../src/ingest/index.ts';
 import { onShard } from '../../src/store/cluster/ddl.ts';
 import { ShardMap } from '../../src/store/cluster/shard-map.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
+import type { StoreLane } from '../../src/store/lane.ts';
 import { migrations } from '../../src/store/migrations/index.ts';
+import { encodeRows } from '../../src/store/row-format.ts';
 import { ServerEngine } from '../../src/store/server-engine.ts';
 import { string } from '../../src/store/sql.ts';
 import { batch } from '../ingest/batches.ts';
@@ -123,6 +125,41 @@ test('a shard that is down delays its own devices alone, and nothing is stored t
   await Promise.all(streams.map((stream) => stream.end()));
   expect(through.get(down)).toBe(400);
   expect(await store.countLines()).toBe(1200);
+});
+
+test('behind a fence nothing is stored under an earlier claim, and what was being stored is over', async () => {
+  const device = 'fenced';
+  const lane = store.laneOf(device);
+  const at = store.lanes[lane] as StoreLane;
+  const server = cluster.servers[lane] as ClickHouseServer;
+  const rows = (seq: number) =>
+    encodeRows(
+      { device, journal: 'journal01', firstSeq: seq, count: 1, lines: Buffer.from('{"message":"m"}\n') },
+      { receivedMs: Date.now(), retentionDays: 30 },
+    );
+  const put = (seq: number, epoch: number) =>
+    at.append(rows(seq), { rows: 1, token: `fence-${seq}`, claims: new Map([[7, epoch]]) });
+  await at.fence(new Map([[7, 100]]));
+  await put(1, 100);
+  // Another process's insert, which was let in and takes its time.
+  const running = fetch(`${server.url}/?query_id=millrace-insert-slow`, {
+    method: 'POST',
+    body: `INSERT INTO FUNCTION null('x UInt8') SELECT sleepEachRow(0.5) FROM numbers(2) SETTINGS max_block_size = 1`,
+  });
+  let isOver = false;
+  void running.then(() => {
+    isOver = true;
+  });
+  await until(async () => {
+    const answer = await fetch(`${server.url}/?query=SELECT+count()+FROM+system.processes`);
+    return Number(await answer.text()) > 2;
+  });
+  await at.fence(new Map([[7, 101]]));
+  await until(() => isOver, { timeoutMs: 100, what: 'the insert to be over before the fence is up' });
+  await expect(put(2, 100)).rejects.toMatchObject({ fenced: true });
+  await put(3, 101);
+  expect(await store.countLines(device)).toBe(2);
+  expect(await at.fences()).toEqual(new Map([[7, 101]]));
 });
 
 test('a cluster that is none, or a shard without an address, is refused with the reason', async () => {
