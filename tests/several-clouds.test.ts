@@ -2,7 +2,7 @@ import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startTestAgent, type TestCloud } from './support/cloud.ts';
+import { adminToken, startTestAgent, type TestCloud } from './support/cloud.ts';
 import { type SeveralClouds, startSeveralClouds } from './support/several-clouds.ts';
 import { tempDir } from './support/tmp.ts';
 import { until } from './support/wait.ts';
@@ -121,3 +121,46 @@ test('real agents, two processes that are killed and paused in turn: each line i
     expect(lines.map(({ message }) => message)).toEqual(expected);
   }
 }, 300_000);
+
+test('a watcher at one process sees each line once, whichever process got it and whichever stores it', async () => {
+  const [first, second] = site.clouds as [TestCloud, TestCloud];
+  const names = Array.from({ length: 8 }, (_, i) => `watched-${i}`);
+  for (const name of names) await first.register(name, key);
+  const gone = new AbortController();
+  const watched = await fetch(`${first.url}/api/v1/logs/tail?text=watched`, {
+    headers: { authorization: `Bearer ${adminToken}` },
+    signal: gone.signal,
+  });
+  let text = '';
+  let latestMs = 0;
+  const reading = (async () => {
+    const decoder = new TextDecoder();
+    for await (const chunk of watched.body ?? []) {
+      text += decoder.decode(chunk, { stream: true });
+      latestMs = Date.now();
+    }
+  })().catch(() => undefined);
+  await until(() => text.startsWith(': tail'));
+  const delaysMs: number[] = [];
+  const seen = () => [...text.matchAll(/^data: (.*)$/gm)].map((match) => JSON.parse(match[1] ?? '').message);
+  const sent: string[] = [];
+  for (const [i, name] of names.entries()) {
+    const message = `watched by all ${i}`;
+    sent.push(message);
+    const sentMs = Date.now();
+    const sending = fetch(`${i % 2 === 0 ? first.url : second.url}/device/v2/${name}/log-stream`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/x-ndjson' },
+      body: `${JSON.stringify({ message, timestamp: sentMs })}\n`,
+    });
+    await until(() => seen().includes(message), { what: () => `"${message}" among ${seen().join(', ')}` });
+    delaysMs.push(latestMs - sentMs);
+    expect((await sending).status).toBe(201);
+  }
+  expect(seen()).toEqual(sent);
+  // Pushed, and not asked for now and then.
+  console.log('DELAYS', delaysMs.join(' '));
+  expect(Math.min(...delaysMs)).toBeLessThan(500);
+  gone.abort();
+  await reading;
+}, 60_000);

@@ -1,4 +1,4 @@
-import type { EngineSettings, LogEngine } from './engine.ts';
+import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
 import { type FencedEngine, readFences, writeFences } from './fences.ts';
 import { type JournalSeqs, readStoredAt } from './marks.ts';
 import { rowSettings, rowStructure } from './row-format.ts';
@@ -14,9 +14,12 @@ export interface AppendOptions {
 /** Where the lines of some devices are stored: a shard, or the whole store. What happens to one delays no other. */
 export class StoreLane {
   readonly engine: LogEngine;
+  /** The shard's other servers, by which other processes may store. */
+  readonly #replicas: readonly LogEngine[];
 
-  constructor(engine: LogEngine) {
+  constructor(engine: LogEngine, replicas: readonly LogEngine[] = []) {
     this.engine = engine;
+    this.#replicas = replicas;
   }
 
   /**
@@ -48,12 +51,31 @@ export class StoreLane {
   }
 
   /**
-   * Makes claims known. When it resolves, nothing that was admitted under an earlier one will be stored any more.
+   * Makes claims known. When it resolves, nothing that was admitted under an earlier one will be stored any more, but
+   * by a replica that did not answer and comes back.
    *
    * @throws StoreError
    */
   async fence(claims: ReadonlyMap<number, number>): Promise<void> {
-    await writeFences(this.engine, claims);
-    await (this.engine as Partial<FencedEngine>).insertsOver?.();
+    const others = this.#replicas.map(async (replica) => {
+      // Asked first, since an insert would wait for as long as the server is silent.
+      await replica.query('SELECT 1 AS ok');
+      await fenceServer(replica, claims);
+    });
+    // A shard must not wait for a server that is gone for good.
+    for (const other of others) other.catch(() => undefined);
+    await fenceServer(this.engine, claims);
+    for (const outcome of await Promise.allSettled(others)) {
+      if (outcome.status === 'rejected' && !isSilent(outcome.reason)) throw outcome.reason;
+    }
   }
+}
+
+async function fenceServer(engine: LogEngine, claims: ReadonlyMap<number, number>): Promise<void> {
+  await writeFences(engine, claims);
+  await (engine as Partial<FencedEngine>).insertsOver?.();
+}
+
+function isSilent(error: unknown): boolean {
+  return error instanceof StoreError && error.engineCode === undefined;
 }

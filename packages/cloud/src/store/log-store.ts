@@ -81,7 +81,13 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
     const { cluster, textIndex = true, maxSearchSeconds } = options;
     const urls = url.split(',').map((one) => one.trim());
     const whole = await ClusterEngine.open({ urls, cluster, log, textIndex });
-    return new LogStore({ engine: whole, shards: whole.shards, map: whole.map, maxSearchSeconds });
+    return new LogStore({
+      engine: whole,
+      shards: whole.shards,
+      replicas: whole.replicas,
+      map: whole.map,
+      maxSearchSeconds,
+    });
   }
   const engine: LogEngine =
     url !== undefined
@@ -128,16 +134,17 @@ export class LogStore implements AsyncDisposable {
   readonly #map: ShardMap;
   readonly #maxSearchSeconds: number;
 
-  /** @param options.shards the engines of the shards, and which of them has a device's lines; else there is one */
+  /** @param options.shards the engines of the shards, their other replicas, and which of them has a device's lines; else there is one */
   constructor(options: {
     engine: LogEngine;
     shards?: readonly LogEngine[];
+    replicas?: readonly (readonly LogEngine[])[];
     map?: ShardMap;
     maxSearchSeconds?: number;
   }) {
-    const { engine, shards = [engine], map = new ShardMap([1]) } = options;
+    const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
     this.engine = engine;
-    this.lanes = shards.map((shard) => new StoreLane(shard));
+    this.lanes = shards.map((shard, i) => new StoreLane(shard, replicas[i]));
     this.#map = map;
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }

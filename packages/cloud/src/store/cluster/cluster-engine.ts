@@ -23,6 +23,8 @@ export class ClusterEngine implements LogEngine {
   /** One server of each shard, the same for as long as this process lives: another may lag behind it. */
   readonly shards: readonly ShardEngine[];
   readonly map: ShardMap;
+  /** The other replicas of each shard that answered at the start. */
+  readonly replicas: readonly (readonly ShardEngine[])[];
   /** All that answered, replicas too. */
   readonly #servers: readonly ShardEngine[];
 
@@ -32,6 +34,7 @@ export class ClusterEngine implements LogEngine {
     );
     this.#servers = engines.flat();
     this.shards = engines.map(([first]) => first as ShardEngine);
+    this.replicas = engines.map(([, ...others]) => others);
     this.map = new ShardMap(shards.map(({ weight }) => weight));
     this.place = `${cluster} (${this.shards.map(({ place }) => place).join(', ')})`;
   }

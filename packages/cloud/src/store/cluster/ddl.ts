@@ -53,3 +53,11 @@ export function wholeTable(cluster: string, { name, byDevice }: { name: string; 
   return `CREATE OR REPLACE TABLE ${wholeDatabase}.${name} AS ${shardDatabase}.${name}
 ENGINE = Distributed(${string(cluster)}, '${shardDatabase}', ${string(name)}${key})`;
 }
+
+/** Everything that is made on each server of a cluster whose shards have replicas, for people to read. */
+export function replicatedSchema(statements: readonly string[]): string[] {
+  return [
+    `CREATE DATABASE IF NOT EXISTS ${shardDatabase}`,
+    ...statements.map((sql) => onShard(sql, { replicated: true }).trim()),
+  ];
+}
