@@ -30,6 +30,9 @@ export interface TestCloud extends AsyncDisposable {
   restart(signal: NodeJS.Signals): Promise<void>;
 }
 
+/** What is asked of the API of one cloud process or several. */
+export type CloudReader = Pick<TestCloud, 'get' | 'linesOf' | 'lineCount'>;
+
 /** Starts `millrace cloud` on free ports of loopback. */
 export async function startTestCloud(dataDir: string, env: Record<string, string> = {}): Promise<TestCloud> {
   const [mqttPort, wsPort] = [await freePort(), await freePort()];
