@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import mqtt from 'mqtt';
-import { readEvents } from '../packages/millrace/src/logs/event-stream.ts';
+import { readEvents } from '../packages/client/src/event-stream.ts';
 import {
   adminToken,
   joinKey,

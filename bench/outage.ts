@@ -13,8 +13,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import pino from 'pino';
 import { CloudLogBackend, FolderDisk, Journal } from '../packages/agent/src/index.ts';
+import { readEvents } from '../packages/client/src/event-stream.ts';
 import { isStartedFor, nodeEnv, nodeFlags } from '../packages/millrace/bin/flags.mjs';
-import { readEvents } from '../packages/millrace/src/logs/event-stream.ts';
 import { adminToken, startTestCloud, type TestCloud } from '../tests/support/cloud.ts';
 import { tempDir } from '../tests/support/tmp.ts';
 

@@ -9,7 +9,8 @@ import { fileURLToPath } from 'node:url';
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const stampPath = join(root, 'node_modules', '.millrace-installed');
-const node24Path = join(root, 'node_modules', 'node', 'bin', 'node');
+/** The project's Node 24, once it is installed. */
+export const node24Path = join(root, 'node_modules', 'node', 'bin', 'node');
 
 /** A failure that is told in one line, without a stack trace. */
 export class ScriptError extends Error {}

@@ -1,6 +1,6 @@
 // What the tests need beyond npm: programs of the operating system, under their Debian package names.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { ScriptError } from './install.mjs';
 
@@ -9,6 +9,7 @@ export const systemPath = [process.env.PATH ?? '', '/usr/local/sbin', '/usr/sbin
 
 const needed = {
   'docker.io': () => isCommand('dockerd') && isCommand('docker'),
+  'docker-registry': () => isCommand('docker-registry'),
   'busybox-static': isStaticBusybox,
   iptables: () => isCommand('iptables'),
   mosquitto: () => isCommand('mosquitto'),
@@ -20,13 +21,16 @@ const needed = {
   openssl: () => isCommand('openssl'),
   gcc: () => isCommand('gcc'),
   'libc6-dev': () => existsSync('/usr/include/stdlib.h'),
+  postgresql: hasPostgres,
   chromium: () => existsSync('/usr/bin/chromium'),
 };
 
 /** Services that come with these packages; the tests start their own private ones. */
 const services = {
   'docker.io': ['docker.socket', 'docker', 'containerd'],
+  'docker-registry': ['docker-registry'],
   mosquitto: ['mosquitto'],
+  postgresql: ['postgresql'],
 };
 
 /**
@@ -77,6 +81,14 @@ function stopServices(installed) {
 
 function isCommand(name) {
   return systemPath.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, name)));
+}
+
+/** Its server's programs are on no PATH: there is a folder for each version. */
+function hasPostgres() {
+  const root = '/usr/lib/postgresql';
+  return (
+    existsSync(root) && readdirSync(root).some((version) => existsSync(join(root, version, 'bin/initdb')))
+  );
 }
 
 /** A test image holds busybox and nothing else, so one that needs shared libraries is of no use. */

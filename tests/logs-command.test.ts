@@ -174,6 +174,27 @@ describe('what is wrong is said clearly', () => {
   });
 });
 
+test('export writes all lines of a query into a file, and says when it cannot', async () => {
+  await send(
+    Array.from({ length: 300 }, (_, i) => ({ message: `exported ${i}`, timestamp: 1_700_000_000_000 + i })),
+  );
+  const program = async (...args: string[]) => {
+    const running = startProgram(millrace('export', ...args), { env });
+    return { ...(await running.ended()), stdout: running.stdout, stderr: running.stderr };
+  };
+  const csv = await program('exported', '--device', uuid.slice(0, 8), '--format', 'csv');
+  expect(csv).toMatchObject({ code: 0, stderr: '' });
+  expect(
+    csv.stdout
+      .trimEnd()
+      .split('\r\n')
+      .map((row) => row.split(',')[5]),
+  ).toEqual(['message', ...Array.from({ length: 300 }, (_, i) => `exported ${i}`)]);
+  const wrong = await program('--format', 'xml');
+  expect([wrong.code, wrong.stdout]).toEqual([2, '']);
+  expect(wrong.stderr).toContain('ndjson, csv, text');
+});
+
 test('-f shows every line once, however the server comes and goes', async () => {
   const total = 1200;
   const seen = () => following.stdout.split('\n').filter(Boolean).map(Number);

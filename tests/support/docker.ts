@@ -169,6 +169,13 @@ class PrivateEngine implements TestEngine {
       this.dockerd.signal('SIGCONT');
       const running = await this.docker.listContainers().catch(() => []);
       await Promise.allSettled(running.map(({ Id }) => this.docker.getContainer(Id).kill()));
+      // A network is a bridge of the machine's, and would outlive the engine.
+      const networks = await this.docker.listNetworks().catch(() => []);
+      await Promise.allSettled(
+        networks
+          .filter(({ Driver }) => Driver === 'bridge')
+          .map(({ Id }) => this.docker.getNetwork(Id).remove()),
+      );
       await stopDaemon(this.dockerd, 5_000);
     }
     if (this.containerd) await stopDaemon(this.containerd, 2_000);

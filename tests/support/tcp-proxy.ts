@@ -13,6 +13,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly accepted: number;
   /** Bytes passed on from clients to the far end. */
   readonly bytesUp: number;
+  /** The same from the far end to clients. */
+  readonly bytesDown: number;
   /** Breaks every connection and refuses new ones until `open()`. */
   cut(): void;
   /** Passes nothing on any more, in either direction, and tells nobody: a half-open connection. */
@@ -34,6 +36,7 @@ export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy>
   let state: 'open' | 'cut' | 'frozen' = 'open';
   let accepted = 0;
   let bytesUp = 0;
+  let bytesDown = 0;
   const breakAll = () => {
     for (const socket of sockets) socket.resetAndDestroy();
   };
@@ -62,7 +65,7 @@ export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy>
         if (from === near) {
           bytesUp += chunk.length;
           proxy.onUp?.(chunk);
-        }
+        } else bytesDown += chunk.length;
         if (state === 'open' && uplink && from === near) {
           from.pause();
           uplink.send(to, chunk, () => from.resume());
@@ -82,6 +85,9 @@ export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy>
     },
     get bytesUp() {
       return bytesUp;
+    },
+    get bytesDown() {
+      return bytesDown;
     },
     cut() {
       state = 'cut';

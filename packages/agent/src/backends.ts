@@ -3,7 +3,7 @@ import { type AgentConfig, readNamedFile } from './config.ts';
 import type { DeviceIdentity } from './device/identity.ts';
 import type { Journal } from './journal/journal.ts';
 import { CloudLogBackend } from './logging/cloud-backend.ts';
-import { MqttLogBackend } from './logging/mqtt-backend.ts';
+import type { MqttLogBackend } from './logging/mqtt-backend.ts';
 
 interface BackendOptions {
   config: AgentConfig;
@@ -12,14 +12,18 @@ interface BackendOptions {
   log: Logger;
 }
 
-/** The MQTT backend that the configuration asks for, reading from the journal; `undefined` without a broker. */
-export function createMqttBackend({
+/**
+ * The MQTT backend that the configuration asks for, reading from the journal; `undefined` without a broker, and then
+ * its library is not loaded either.
+ */
+export async function createMqttBackend({
   config,
   identity,
   journal,
   log,
-}: BackendOptions): MqttLogBackend | undefined {
+}: BackendOptions): Promise<MqttLogBackend | undefined> {
   if (!config.mqttBroker) return undefined;
+  const { MqttLogBackend } = await import('./logging/mqtt-backend.ts');
   // A Millrace cloud knows the device by its uuid and key; any other broker has users of its own.
   const asDevice = config.mqttUsername === undefined && config.mqttAck === 'cloud';
   return new MqttLogBackend({

@@ -58,7 +58,19 @@ export const agentSettings = {
     env: 'DEVICE_API_HOST',
     schema: z.string().default('127.0.0.1'),
     defaultText: '127.0.0.1',
-    help: 'Address that the device API listens on. It has no login yet: keep it on loopback.',
+    help: 'Address that the device API listens on. Beyond loopback it wants DEVICE_API_KEY.',
+  },
+  deviceApiKey: {
+    env: 'DEVICE_API_KEY',
+    schema: z.string().min(16, 'must have at least 16 characters').optional(),
+    secret: true,
+    help: 'Key that the device API asks for (Authorization: Bearer …), but for /ping and /v1/healthy; unset: none, on loopback.',
+  },
+  devicePower: {
+    env: 'DEVICE_POWER',
+    schema: flag(false),
+    defaultText: 'false',
+    help: 'Whether the device API may reboot the device and shut it down (POST /v1/reboot, /v1/shutdown).',
   },
   deviceApiPort: {
     env: 'DEVICE_API_PORT',
@@ -122,6 +134,18 @@ export const agentSettings = {
     env: 'SHAPING_FILE',
     schema: z.string().min(1).optional(),
     help: 'YAML file with rules for lines: least level, drop, keep, redact, rate. Read again when it changes.',
+  },
+  appsHealthyMs: {
+    env: 'APPS_HEALTHY_MS',
+    schema: whole(120_000, 1000, 86_400_000),
+    defaultText: '120000',
+    help: 'How long a new release of an app may take to be well, from its last image on, before the release before comes back, in ms.',
+  },
+  appsStableMs: {
+    env: 'APPS_STABLE_MS',
+    schema: whole(10_000, 100, 3_600_000),
+    defaultText: '10000',
+    help: 'How long a service without a health check has to run to count as well, in ms.',
   },
   mqttBroker: {
     env: 'MQTT_BROKER',

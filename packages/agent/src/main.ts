@@ -2,13 +2,16 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, MillraceError, readSettings } from '@millrace/wire';
 import { type Logger, pino } from 'pino';
+import { appRoutes } from './apps/api/routes.ts';
+import { Apps } from './apps/apps.ts';
 import { createCloudBackend, createMqttBackend } from './backends.ts';
 import { type AgentConfig, agentSettings } from './config.ts';
 import { lockFolder } from './device/folder-lock.ts';
 import { type DeviceIdentity, loadIdentity } from './device/identity.ts';
 import { OwnLog } from './device/own-log.ts';
 import { register } from './device/registration.ts';
-import { serveDeviceApi } from './device-api/server.ts';
+import { powerRoutes } from './device-api/power.ts';
+import { isLoopback, serveDeviceApi } from './device-api/server.ts';
 import { connectEngine } from './docker/engine.ts';
 import { FolderDisk } from './journal/disk.ts';
 import { Journal } from './journal/journal.ts';
@@ -73,7 +76,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => ownLog.detach());
 
   const backend = { config, identity, journal, log };
-  const mqtt = createMqttBackend(backend);
+  const mqtt = await createMqttBackend(backend);
   const cloud = createCloudBackend(backend);
   const docker = connectEngine({ env });
   const shaping =
@@ -102,6 +105,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       ...(monitor.state.error && { error: monitor.state.error.detail }),
     },
     sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
+    missed: monitor.gaps,
     dropped: sumDrops(monitor.dropped, taker.drops),
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
@@ -109,12 +113,23 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     process: meter.read(),
   });
 
+  const apps = started.use(
+    new Apps({
+      docker,
+      dataDir: config.dataDir,
+      owner: identity.uuid,
+      patience: { healthyMs: config.appsHealthyMs, stableMs: config.appsStableMs },
+      log,
+    }),
+  );
   const api = started.use(
     await serveDeviceApi({
       local,
       uuid: identity.uuid,
       state,
       host: config.deviceApiHost,
+      apiKey: config.deviceApiKey,
+      routes: [appRoutes({ apps, local }), powerRoutes({ isEnabled: config.devicePower, log })],
       ports: [
         { variable: 'DEVICE_API_PORT', port: config.deviceApiPort },
         { variable: 'API_PORT', port: config.apiPort },
@@ -127,6 +142,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => disconnectAll([mqtt, cloud], log));
   await within(firstContactMs, [
     monitor.start(),
+    apps.start(),
     ...sources.map((source) => source.start()),
     mqtt?.connect(),
     connectCloud(cloud, backend, stopping.signal),
@@ -157,6 +173,12 @@ function checkTogether(config: AgentConfig): void {
     throw new MillraceError(
       'CONFIG_INVALID',
       'CLOUD_ENDPOINT is set, but neither CLOUD_API_KEY nor JOIN_KEY',
+    );
+  }
+  if (!isLoopback(config.deviceApiHost) && config.deviceApiKey === undefined) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      `DEVICE_API_HOST="${config.deviceApiHost}" can be reached from elsewhere, but DEVICE_API_KEY is not set`,
     );
   }
 }

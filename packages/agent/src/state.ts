@@ -1,5 +1,6 @@
 import type { JournalStats } from './journal/options.ts';
 import type { CloudBackendState } from './logging/cloud/options.ts';
+import type { GapCounts } from './logging/gap.ts';
 import type { MqttBackendState } from './logging/mqtt/options.ts';
 import type { SourceState } from './logging/source.ts';
 import type { ProcessFigures } from './metrics/process-meter.ts';
@@ -12,6 +13,8 @@ export interface AgentState {
   sources: Record<string, SourceState>;
   /** Lines that rules kept out of the journal, by reason. */
   dropped: Readonly<DropCounts>;
+  /** Stretches of logs that could not be read, by reason, and how many bytes at least they had. */
+  missed: Readonly<GapCounts>;
   mqtt?: MqttBackendState;
   cloud?: CloudBackendState;
   journal: JournalStats & {

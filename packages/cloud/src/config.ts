@@ -1,5 +1,6 @@
-import { readSettings, type Setting, type Settings, type SettingValues } from '@millrace/wire';
+import { MillraceError, readSettings, type Setting, type Settings, type SettingValues } from '@millrace/wire';
 import * as z from 'zod';
+import { retentionClasses } from './retention/days.ts';
 
 /** Where the program listens when nothing else is said. */
 export const defaultPorts = { cloud: 8080, mqtt: 1883, mqttWs: 9001 } as const;
@@ -42,6 +43,23 @@ const origins = z
     'must be a comma-separated list of origins such as https://logs.example.com, or *',
   )
   .default([]);
+
+const retentionDays = z
+  .string()
+  .refine(
+    (value) => retentionClasses.some((days) => String(days) === value),
+    `must be one of ${retentionClasses.join(', ')}`,
+  )
+  .transform(Number)
+  .default(30);
+
+const leastStoreBytes = 100 * 1024 * 1024;
+const storeBytes = z
+  .string()
+  .regex(/^\d{1,15}$/, `must be a number of bytes from ${leastStoreBytes}`)
+  .transform(Number)
+  .refine((value) => value >= leastStoreBytes, `must be a number of bytes from ${leastStoreBytes}`)
+  .optional();
 
 const setting = <T>(value: Setting<T>): Setting<T> => value;
 
@@ -143,6 +161,12 @@ export const cloudSettings = {
     help: 'Token for the API; replaces the one set or made earlier.',
     secret: true,
   }),
+  backupDir: setting({
+    env: 'BACKUP_DIR',
+    schema: z.string().optional(),
+    defaultText: 'DATA_DIR/backups',
+    help: 'Folder in which backups are made.',
+  }),
   clickhouseUrl: setting({
     env: 'CLICKHOUSE_URL',
     schema: urlList(['http:', 'https:']),
@@ -170,6 +194,26 @@ export const cloudSettings = {
       .default(5000),
     defaultText: '5000',
     help: 'Ms without a sign of life after which the other processes take over the devices of one. Being wrong about it costs a pause, never a line.',
+  }),
+  retentionDays: setting({
+    env: 'RETENTION_DAYS',
+    schema: retentionDays,
+    defaultText: '30',
+    help: `How long lines are kept that no policy speaks of: ${retentionClasses.join(', ')} days.`,
+  }),
+  quotaBytesPerDay: setting({
+    env: 'QUOTA_BYTES_PER_DAY',
+    schema: z
+      .string()
+      .regex(/^\d{1,15}$/, 'must be a number of bytes')
+      .transform(Number)
+      .optional(),
+    help: 'What each device may send in a day (UTC) that no policy speaks of, in bytes of messages. Unset: any amount.',
+  }),
+  storeMaxBytes: setting({
+    env: 'STORE_MAX_BYTES',
+    schema: storeBytes,
+    help: 'Most bytes on disk of the embedded log store. Past them the oldest day goes, whatever its retention.',
   }),
   databaseUrl: setting({
     env: 'DATABASE_URL',
@@ -199,5 +243,12 @@ export type CloudConfig = SettingValues<typeof cloudSettings>;
  * @throws MillraceError `CONFIG_INVALID` naming every variable that is wrong
  */
 export function readCloudConfig(env: Record<string, string | undefined>): CloudConfig {
-  return readSettings(cloudSettings, env);
+  const config = readSettings(cloudSettings, env);
+  if (config.storeMaxBytes !== undefined && config.clickhouseUrl !== undefined) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'STORE_MAX_BYTES: is for the embedded log store, and CLICKHOUSE_URL names a server',
+    );
+  }
+  return config;
 }

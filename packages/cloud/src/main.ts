@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
-import { EmbeddedBroker } from './broker/embedded.ts';
+import { Backups } from './backup/backups.ts';
+import { type BrokerStats, EmbeddedBroker } from './broker/embedded.ts';
 import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
 import { MqttWebSocket } from './broker/websocket.ts';
@@ -16,9 +17,14 @@ import { Presence } from './identity/presence.ts';
 import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
+import { CloudMetrics } from './metrics/cloud-metrics.ts';
 import { Ownership } from './peers/ownership.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
+import { Ballast } from './retention/ballast.ts';
+import { PolicyBook } from './retention/policy-book.ts';
+import { QuotaBook } from './retention/quota-book.ts';
+import { Sweeper } from './retention/sweeper.ts';
 import { openStore } from './store/index.ts';
 
 export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
@@ -63,7 +69,7 @@ const drainMs = 3000;
 export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
-  const { dataDir } = config;
+  const { dataDir, backupDir = join(dataDir, 'backups') } = config;
   if (config.peerUrl && !(config.clickhouseUrl && config.databaseUrl)) {
     throw new MillraceError('CONFIG_INVALID', 'CLOUD_PEER_URL: needs CLICKHOUSE_URL and DATABASE_URL');
   }
@@ -76,13 +82,23 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const [records, store] = await both(
     Records.open({ dataDir, databaseUrl: config.databaseUrl, log: log.child({ part: 'records' }) }),
     openStore({
-      ...(config.clickhouseUrl ? { url: config.clickhouseUrl } : { dataDir: join(dataDir, 'store') }),
+      ...(config.clickhouseUrl
+        ? { url: config.clickhouseUrl }
+        : { dataDir: join(dataDir, 'store'), backupDir }),
       cluster: config.clickhouseCluster,
       log: log.child({ part: 'store' }),
     }),
   );
   starting.use(records);
   starting.use(store);
+  const sweeper = starting.use(
+    new Sweeper({
+      store,
+      log: log.child({ part: 'retention' }),
+      maxBytes: config.storeMaxBytes,
+      ...(!config.clickhouseUrl && { ballast: new Ballast({ path: join(dataDir, 'store', 'ballast') }) }),
+    }),
+  );
   const identity = await Identity.open({
     records,
     dataDir,
@@ -90,12 +106,34 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     joinKey: config.joinKey,
   });
   const presence = starting.use(new Presence({ records, log }));
+  const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
   const ownership = config.peerUrl ? ownershipOf(config.peerUrl) : undefined;
-  const ingest = new Ingest({
+  const policies = starting.use(
+    await PolicyBook.open({
+      records,
+      log,
+      defaultDays: config.retentionDays,
+      defaultQuotaBytes: config.quotaBytesPerDay,
+    }),
+  );
+  const quotas = starting.use(
+    new QuotaBook({
+      quotaBytes: (device) => policies.quotaBytes(device),
+      store,
+      refusals: records.refusals,
+      settled: () => ingest.settled(),
+      tell: (device, message) => ingest.notify(device, message),
+      log: log.child({ part: 'retention' }),
+    }),
+  );
+  const ingest: Ingest = new Ingest({
     store,
+    quotas,
     log: log.child({ part: 'ingest' }),
     claims: ownership,
+    retention: (device) => policies.retention(device),
+    onCommit: (tookMs) => metrics.noteCommit(tookMs),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
   // Behind ingest, so that what it holds is committed before anything is given up.
@@ -124,6 +162,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       skews,
       store,
       ingest,
+      policies,
+      sweeper,
+      quotas,
       checks: {
         store: () => store.ping(),
         records: () => records.ping(),
@@ -131,6 +172,16 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       },
       peers: ownership &&
         route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
+      disconnectMqtt: mqtt.disconnect,
+      backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
+      metrics,
+      metricsSources: {
+        ingest: () => ingest.stats(),
+        broker: mqtt.stats,
+        setAside: () => inbox.setAside,
+        storeSize: () => store.size(),
+        retention: () => ({ sweeper: sweeper.stats, quotas: quotas.stats }),
+      },
       mqttUpgrade: mqtt.webSocket && ((...request) => mqtt.webSocket?.upgrade(...request)),
       log: log.child({ part: 'http' }),
       version: manifest.version,
@@ -140,6 +191,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const httpPort = await http.listen(config.host, config.port);
   await ownership?.start();
   mqtt.start();
+  sweeper.start();
 
   function ownershipOf(url: string): Ownership {
     return new Ownership({
@@ -188,6 +240,9 @@ interface Mqtt {
   port?: number;
   wsPort?: number;
   webSocket?: MqttWebSocket;
+  /** Ends what a device has open. */
+  disconnect?: (uuid: string) => void;
+  stats?: () => BrokerStats;
   /** Throws when the broker does not work. */
   check(): void;
   start(): void;
@@ -216,7 +271,7 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
       start: () => broker.start(),
     };
   }
-  await records.forgetPresence();
+  await records.presence.forget();
   const broker = starting.use(
     await EmbeddedBroker.open({ identity, presence, inbox, log, anonymous: config.mqttAnonymous }),
   );
@@ -224,7 +279,15 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
   const host = config.mqttHost ?? config.host;
   const port = await broker.listen(host, config.mqttPort);
   const wsPort = await webSocket.listen(host, config.mqttWsPort);
-  return { port, wsPort, webSocket, check: () => undefined, start: () => undefined };
+  return {
+    port,
+    wsPort,
+    webSocket,
+    disconnect: (uuid) => broker.disconnect(uuid),
+    stats: () => broker.stats,
+    check: () => undefined,
+    start: () => undefined,
+  };
 }
 
 /** The external broker keeps our messages under this id, so a restart must come back with the same. */

@@ -1,16 +1,17 @@
 #!/usr/bin/env node
 // Any Node from 20 may start this file; the programs themselves run on the project's Node 24.
-import { createRequire } from 'node:module';
+import nodeModule, { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freshBundle } from './bundle.mjs';
+import { compiledFolder, freshBundle } from './bundle.mjs';
 import { isStartedFor, nodeEnv, nodeFlags } from './flags.mjs';
 
 const command = process.argv[2];
 
 if (isStartedFor(command)) {
   const bundle = command === 'agent' ? freshBundle() : undefined;
-  const { main } = await import(bundle ?? '../src/main.ts');
+  if (bundle) nodeModule.enableCompileCache(compiledFolder(bundle));
+  const { main } = bundle ? createRequire(import.meta.url)(bundle) : await import('../src/main.ts');
   await main(process.argv);
 } else {
   const isModern = Number(process.versions.node.split('.')[0]) >= 24;

@@ -4,7 +4,9 @@ import { cloudSettings } from '@millrace/cloud/config';
 import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
 import { type LogsOptions, printLogs } from './logs/command.ts';
+import { type ExportOptions, exportLogs } from './logs/export.ts';
 import { untilStopped } from './running/until-stopped.ts';
+import type { InstallOptions, UninstallOptions } from './service/install.ts';
 import { programLog } from './terminal/program-log.ts';
 import { settingsTable } from './terminal/settings-table.ts';
 
@@ -29,9 +31,10 @@ export function createProgram(context: ProgramContext): Command {
     .configureHelp({ showGlobalOptions: false });
   for (const command of [
     upCommand(context),
-    agentCommand(context),
+    withService(context, agentCommand(context)),
     cloudCommand(context),
     logsCommand(context),
+    exportCommand(context),
     journalCommand(context),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
@@ -50,6 +53,45 @@ function upCommand({ env, stdout, exitWith }: ProgramContext): Command {
     });
 }
 
+const installHelp = `
+Settings are given as NAME=value and kept in a file that only its owner may read; NAME= takes one away.
+Without --root the agent runs as a user of its own that may read logs and open Docker's socket, and nothing else.
+
+Examples:
+  sudo millrace agent install CLOUD_ENDPOINT=https://logs.example.com JOIN_KEY=…
+  sudo millrace agent install --settings fleet.env    the same from a file: no key on a command line
+  sudo millrace agent install MQTT_BROKER=            takes a setting away, and restarts the agent
+  millrace agent install --user --dry-run             shows what would be written`;
+
+/** \`millrace agent install\` and \`uninstall\`. */
+function withService({ env, stdout, exitWith }: ProgramContext, agent: Command): Command {
+  const load = () => import('./service/install.ts');
+  agent
+    .command('install')
+    .description('make the agent a service that starts with the machine (systemd), or change its settings')
+    .argument('[settings...]', 'NAME=value')
+    .option('--settings <file>', 'take settings from a file of NAME=value lines')
+    .option('--user', 'a service of the calling user, without root')
+    .option('--root', 'run as root: for a DATA_DIR elsewhere, or a shutdown by the device API')
+    .option('--dry-run', 'print what would be written, without keys; change nothing')
+    .option('--no-start', 'start with the machine only')
+    .addHelpText('after', installHelp)
+    .action(async (settings: string[], options: InstallOptions) => {
+      await (await load()).installAgent(settings, options, { env, stdout });
+      exitWith(0);
+    });
+  agent
+    .command('uninstall')
+    .description('stop the service and take it away; the journal stays')
+    .option('--user', 'the service of the calling user')
+    .option('--purge', 'remove the journal, the identity and the settings too')
+    .action(async (options: UninstallOptions) => {
+      await (await load()).uninstallAgent(options, { env, stdout });
+      exitWith(0);
+    });
+  return agent;
+}
+
 function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {
   return service('agent', agentSettings, stdout)
     .description('run the agent alone: capture the logs of this machine and ship them')
@@ -61,25 +103,55 @@ function agentCommand({ env, stdout, exitWith }: ProgramContext): Command {
 }
 
 function cloudCommand({ env, stdout, exitWith }: ProgramContext): Command {
-  return service('cloud', cloudSettings, stdout)
+  const cloud = service('cloud', cloudSettings, stdout)
     .description('run the cloud alone: receive, store and serve the logs of devices')
     .action(async () => {
       const { startCloudAlone } = await import('./up/cloud-alone.ts');
       const log = programLog(stdout, env);
       exitWith(await untilStopped(() => startCloudAlone({ env, log, stdout }), { log }));
     });
+  const load = () => import('./cloud/commands.ts');
+  // What is printed is the answer; the parts' own log would get in between.
+  const context = () => ({ env, stdout, log: programLog(stdout, { ...env, LOG_LEVEL: 'silent' }) });
+  cloud
+    .command('check')
+    .description('read the settings and try to reach every part; nothing is changed')
+    .option('--json', 'JSON instead of a table')
+    .action(async ({ json = false }: { json?: boolean }) => {
+      exitWith((await (await load()).check(json, context())) ? 0 : 1);
+    });
+  cloud
+    .command('backup')
+    .description('copy everything that is stored into a folder of BACKUP_DIR, while the cloud runs or not')
+    .option('--url <url>', 'address of the cloud')
+    .option('--json', 'JSON instead of text')
+    .action(async (options: { url?: string; json?: boolean }) => {
+      await (await load()).backUp(options, context());
+      exitWith(0);
+    });
+  cloud
+    .command('restore')
+    .description('make DATA_DIR out of a backup; what is there is not overwritten')
+    .argument('<folder>', 'the backup')
+    .action(async (folder: string) => {
+      await (await load()).restoreFrom(folder, context());
+      exitWith(0);
+    });
+  return cloud;
 }
 
 function service(name: string, settings: Settings, stdout: NodeJS.WriteStream): Command {
   return new Command(name).addHelpText('after', () => `\n${settingsTable(settings, stdout.columns ?? 100)}`);
 }
 
-const logsHelp = `
+const serverHelp = `
 Environment:
   MILLRACE_URL    Address of the server. Default: http://127.0.0.1:CLOUD_PORT (8080).
   MILLRACE_TOKEN  Token of the server. Default: the one that "millrace up" leaves in DATA_DIR (./data), on the
                   same machine only.
+`;
 
+const logsHelp = `${serverHelp}
 Examples:
   millrace logs -f                            everything, as it arrives
   millrace logs --service web --level warn+   warnings and errors of one service
@@ -88,19 +160,11 @@ Examples:
   millrace logs --json --limit 1000 | jq .message`;
 
 function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command {
-  return new Command('logs')
+  return filtered('logs')
     .description('print lines from the cloud, oldest first, or follow them')
-    .argument('[query...]', 'words that must all occur in the message, or a query')
     .option('-f, --follow', 'go on with the lines that arrive')
-    .option('--device <uuid>', 'only this device (the beginning of its uuid is enough)')
-    .option('--service <name>', 'only this service')
-    .option('--level <levels>', 'only these levels: error, or warn,error, or warn+')
-    .addOption(new Option('--stream <stream>', 'only this stream').choices(['stdout', 'stderr']))
-    .option('--since <moment>', 'from this moment: 10m (ago), 2h, 7d, a date, or ms since 1970')
-    .option('--until <moment>', 'before this moment')
     .option('--limit <count>', 'at most this many lines, the newest', '100')
     .option('--json', 'one JSON object per line')
-    .option('--url <url>', 'address of the server')
     .addHelpText('after', logsHelp)
     .action(async (words: string[], options: LogsOptions) => {
       const signal = untilUnwanted(stdout);
@@ -111,6 +175,55 @@ function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command
       }
       exitWith(0);
     });
+}
+
+const exportHelp = `${serverHelp}
+It ends with an error when it breaks off: then what was written is not whole.
+
+Examples:
+  millrace export > everything.ndjson
+  millrace export level:error --since 7d --format csv > errors.csv
+  millrace export --device 1a2b3c4d --format text | less`;
+
+function exportCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command {
+  return filtered('export')
+    .description('write all lines of a query to stdout, however many')
+    .addOption(new Option('--format <format>', 'how').choices(['ndjson', 'csv', 'text']).default('ndjson'))
+    .addOption(
+      new Option('--order <order>', 'oldest or newest first').choices(['asc', 'desc']).default('asc'),
+    )
+    .addOption(
+      new Option(
+        '--formulas <what>',
+        "of a CSV: put a ' before cells that a spreadsheet would run, or do not",
+      )
+        .choices(['escape', 'keep'])
+        .default('escape'),
+    )
+    .addHelpText('after', exportHelp)
+    .action(async (words: string[], options: ExportOptions) => {
+      const signal = untilUnwanted(stdout);
+      try {
+        await exportLogs(words, options, { env, stdout, stderr, signal });
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      }
+      // Half a file is no success, except for `| head`, which wanted no more.
+      exitWith(signal.aborted && !stdout.errored ? 1 : 0);
+    });
+}
+
+/** A command about lines of the cloud. */
+function filtered(name: string): Command {
+  return new Command(name)
+    .argument('[query...]', 'words that must all occur in the message, or a query')
+    .option('--device <uuid>', 'only this device (the beginning of its uuid is enough)')
+    .option('--service <name>', 'only this service')
+    .option('--level <levels>', 'only these levels: error, or warn,error, or warn+')
+    .addOption(new Option('--stream <stream>', 'only this stream').choices(['stdout', 'stderr']))
+    .option('--since <moment>', 'from this moment: 10m (ago), 2h, 7d, a date, or ms since 1970')
+    .option('--until <moment>', 'before this moment')
+    .option('--url <url>', 'address of the server');
 }
 
 /** Aborted by Ctrl-C, and when `| head` has seen enough and closes the pipe: ends like any other. */

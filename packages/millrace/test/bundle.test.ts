@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort } from '../../../tests/support/ports.ts';
@@ -14,7 +14,7 @@ test('a bundle is used only while none of its sources has changed or is gone', a
   writeFileSync(join(dir.path, 'a.ts'), '');
   writeFileSync(join(dist, 'agent.inputs.json'), '["../a.ts"]');
   expect(freshBundle(dist)).toBeUndefined();
-  const bundle = join(dist, 'agent.mjs');
+  const bundle = join(dist, 'agent.cjs');
   writeFileSync(bundle, '');
   utimesSync(bundle, 2000, 2000);
   utimesSync(join(dir.path, 'a.ts'), 2000, 2000);
@@ -32,8 +32,9 @@ test('the agent runs from its bundle alone', async () => {
   const dist = join(dir.path, 'dist');
   await using build = startProgram(['scripts/build.mjs', dist]);
   expect(await build.ended(), build.stderr).toMatchObject({ code: 0 });
+  expect(readdirSync(join(dist, 'compiled'))).toHaveLength(1);
   cpSync(join(repository, 'packages/millrace/package.json'), join(dir.path, 'package.json'));
-  const start = `import('./dist/agent.mjs').then(({ main }) => main(['node', 'millrace', 'agent']))`;
+  const start = `require('./dist/agent.cjs').main(['node', 'millrace', 'agent'])`;
   const env = { DATA_DIR: join(dir.path, 'data'), DOCKER_HOST: `unix://${dir.path}/none` };
   // No folder of dependencies is in reach from there.
   const ports = { DEVICE_API_PORT: String(await freePort()), API_PORT: String(await freePort()) };

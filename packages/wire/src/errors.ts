@@ -30,6 +30,11 @@ export const errorCatalogue = {
     title: 'The Docker engine does not answer',
     action: 'Start Docker, or set DOCKER_HOST. The agent keeps trying.',
   },
+  SERVICE_FAILED: {
+    status: 500,
+    title: 'The service could not be set up',
+    action: 'Look at what systemd says with journalctl -u millrace-agent, and try again.',
+  },
   SOURCE_UNREADABLE: {
     status: 503,
     title: 'A log source cannot be read',
@@ -88,6 +93,46 @@ export const errorCatalogue = {
     title: 'The compressed body grows beyond reason',
     action: 'Send ordinary log lines; what was read before the limit is kept.',
   },
+  APP_INVALID: {
+    status: 400,
+    title: 'The app is not described correctly',
+    action: 'Correct the fields named; docs/apps.md lists all of them.',
+  },
+  APPS_NOT_SAVED: {
+    status: 503,
+    title: 'What the apps shall be could not be saved',
+    action: 'Nothing was changed. Check that the data folder is writable and its disk not full.',
+  },
+  IMAGE_MISSING: {
+    status: 404,
+    title: 'The image does not exist, or not for this device',
+    action: 'Check its name, tag and platform, and whether the registry needs a login. It is tried again.',
+  },
+  IMAGE_UNAVAILABLE: {
+    status: 503,
+    title: 'The image could not be pulled',
+    action: 'Check the network and the registry. It is tried again.',
+  },
+  PORT_CONFLICT: {
+    status: 409,
+    title: 'A published port is in use on this device',
+    action: 'Stop what holds it, or publish another one. It is tried again.',
+  },
+  CONTAINER_REFUSED: {
+    status: 409,
+    title: 'The Docker engine refused a step',
+    action: 'See what it said, and correct the service. It is tried again.',
+  },
+  SERVICE_UNWELL: {
+    status: 500,
+    title: 'A service does not stay up or is not healthy',
+    action: "See the service's logs.",
+  },
+  POWER_FAILED: {
+    status: 500,
+    title: 'The device could not be rebooted or shut down',
+    action: "Give the agent's user the right to (systemctl reboot), or do it by hand.",
+  },
   CONFLICT: { status: 409, title: 'It exists already', action: 'Use the existing one, or another name.' },
   OVERLOADED: { status: 503, title: 'Too much is waiting to be stored', action: 'Try again in a moment.' },
   DEVICE_ELSEWHERE: {
@@ -95,10 +140,31 @@ export const errorCatalogue = {
     title: 'Another process of the cloud answers for this device',
     action: 'Try again in a moment; nothing that was not acknowledged is lost.',
   },
+  QUOTA_EXCEEDED: {
+    status: 429,
+    title: "The device's quota for today is used up",
+    action:
+      'Nothing more of it is stored before midnight UTC. An agent keeps its lines and sends them then; or raise the quota with a policy.',
+  },
   STORE_FAILED: {
     status: 503,
     title: 'The log store failed',
     action: 'Nothing was acknowledged; it is sent again.',
+  },
+  RECORDS_FAILED: {
+    status: 503,
+    title: 'The records cannot be reached',
+    action: 'Check the database of DATABASE_URL, or the disk. Nothing was changed; try again.',
+  },
+  BACKUP_IMPOSSIBLE: {
+    status: 409,
+    title: 'No backup can be made',
+    action: 'Make room, or choose another folder with BACKUP_DIR; a server is backed up by its own means.',
+  },
+  BACKUP_UNUSABLE: {
+    status: 500,
+    title: 'The backup cannot be used',
+    action: 'Name the folder of a backup, as "millrace cloud backup" has printed it, whole.',
   },
   SERVER_UNREACHABLE: {
     status: 503,

@@ -1,3 +1,6 @@
+export * from './api.ts';
+export * from './api-records.ts';
+export * from './api-store.ts';
 export * from './batch.ts';
 export * from './config.ts';
 export * from './errors.ts';
@@ -5,6 +8,7 @@ export * from './fields.ts';
 export * from './levels.ts';
 export * from './limits.ts';
 export * from './message.ts';
+export * from './state.ts';
 export * from './text.ts';
 export * from './time.ts';
 export * from './topics.ts';

@@ -15,11 +15,16 @@ const maxLineChars = 4096;
  *   {"ack":{"journal":"k3v9x0…","through":1250}}
  *   {"ack":{"journal":"k3v9x0…","through":1250,"stored":[[1,1250],[4001,4200]]}}
  *
+ * Over HTTP a number alone goes further in the journal of the acknowledgement before it:
+ *
+ *   1251
+ *
  * Blank lines and other objects (heartbeats, and what later versions add) are passed over.
  */
 export class AckReader {
   #rest = '';
   #skipping = false;
+  #journal: string | undefined;
 
   push(text: string): CloudAck[] {
     const lines = (this.#rest + text).split('\n');
@@ -30,8 +35,10 @@ export class AckReader {
         this.#skipping = false;
         continue;
       }
-      const ack = parseAck(line);
-      if (ack) acks.push(ack);
+      const ack = this.#shortAck(line) ?? parseAck(line);
+      if (!ack) continue;
+      acks.push(ack);
+      this.#journal = ack.journal;
     }
     if (this.#rest.length > maxLineChars) {
       this.#rest = '';
@@ -43,6 +50,11 @@ export class AckReader {
   /** Ends the stream: its last line may lack the newline. */
   end(): CloudAck[] {
     return this.push('\n');
+  }
+
+  #shortAck(line: string): CloudAck | undefined {
+    if (this.#journal === undefined || !/^\d{1,15}$/.test(line)) return undefined;
+    return { journal: this.#journal, through: Number(line) };
   }
 }
 

@@ -1,4 +1,6 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
+import type { IncomingHttpHeaders } from 'node:http';
 import { errorText, MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import type { Logger } from 'pino';
@@ -13,6 +15,10 @@ export interface DeviceApiOptions {
   uuid: string;
   state: () => AgentState;
   host: string;
+  /** Asked for on all but ping and health, if there is one. */
+  apiKey?: string | undefined;
+  /** Further routes, each in a scope of its own. */
+  routes?: readonly ((app: FastifyInstance) => Promise<void>)[];
   /** The same API on each; 0 for any free port. */
   ports: readonly { variable: string; port: number }[];
   log: Logger;
@@ -25,6 +31,11 @@ export interface DeviceApi extends AsyncDisposable {
 }
 
 const heartbeatMs = 20_000;
+
+/** No route has a schema. Left to itself fastify would load a compiler for them, which takes 3 MB. */
+const noSchemas = () => () => {
+  throw new MillraceError('INTERNAL', 'a route of the device API has a schema');
+};
 
 /**
  * Serves the API on the device.
@@ -75,6 +86,7 @@ function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyIns
   const { local, uuid, state, log } = options;
   const app = Fastify({
     forceCloseConnections: true,
+    schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
     routerOptions: { querystringParser: parseQuery },
     // The app API's clients say /api/v1/…, the device API's /v1/…; both mean the same.
     rewriteUrl: ({ url = '/' }) => url.replace(/^\/api(?=\/v1\/)/, ''),
@@ -85,6 +97,15 @@ function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyIns
     // Without this a web page could reach a loopback API by pointing its own name at 127.0.0.1.
     if (onLoopback && !isLoopback(hostName(request.headers.host))) {
       throw new MillraceError('FORBIDDEN', 'this API answers to localhost only');
+    }
+    // A browser lets any page post to a loopback address, and says so: such a page shall not run containers here.
+    if (!isReading(request.method) && !isOwnPage(request.headers)) {
+      throw new MillraceError('FORBIDDEN', 'a page of another origin may not change anything here');
+    }
+    if (options.apiKey !== undefined && !isOpen(request.routeOptions.url)) {
+      if (!hasKey(request.headers.authorization, options.apiKey)) {
+        throw new MillraceError('UNAUTHORIZED', 'this API wants its key (DEVICE_API_KEY)');
+      }
     }
   });
   app.setErrorHandler((error, _request, reply) => {
@@ -112,6 +133,7 @@ function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyIns
     const logs = await local.getLogs(query);
     return { count: logs.length, logs };
   });
+  for (const routes of options.routes ?? []) app.register(routes);
   return app;
 }
 
@@ -166,16 +188,38 @@ function parseQuery(text: string): Record<string, string | string[]> {
 
 function asMillraceError(error: unknown, log: Logger): MillraceError {
   const status = (error as { statusCode?: number }).statusCode ?? 500;
+  if (status === 413) return new MillraceError('BODY_TOO_LARGE', errorText(error), { cause: error });
   if (status < 500) return new MillraceError('BODY_INVALID', errorText(error), { cause: error });
   log.error({ error: errorText(error) }, 'device API: a request failed');
   return new MillraceError('INTERNAL', 'the request failed', { cause: error });
+}
+
+function isReading(method: string): boolean {
+  return method === 'GET' || method === 'HEAD' || method === 'OPTIONS';
+}
+
+/** Programs send no origin; a page of this very address sends its own. */
+function isOwnPage({ origin, host }: IncomingHttpHeaders): boolean {
+  if (origin === undefined) return true;
+  return URL.canParse(origin) && new URL(origin).host === host;
+}
+
+function isOpen(route: string | undefined): boolean {
+  return route === '/ping' || route === '/v1/healthy';
+}
+
+/** Compared in constant time, whatever their lengths. */
+function hasKey(header: string | undefined, key: string): boolean {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(header ?? ''), digest(`Bearer ${key}`));
 }
 
 function hostName(header: string | undefined): string {
   return (header ?? '').replace(/:\d+$/, '');
 }
 
-function isLoopback(host: string): boolean {
+/** Whether only programs of this machine reach an address or name. */
+export function isLoopback(host: string): boolean {
   const name = host.replace(/^\[|\]$/g, '').toLowerCase();
   return name === 'localhost' || name === '::1' || /^127(\.\d{1,3}){3}$/.test(name);
 }

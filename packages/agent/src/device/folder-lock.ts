@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { MillraceError } from '@millrace/wire';
 
-// A folder that cannot be written still has one agent at most.
+// What a folder that cannot be written says; see below.
 const unwritable = ['EROFS', 'EACCES', 'EPERM', 'ENOSPC'];
 
 /**
@@ -17,15 +17,22 @@ const unwritable = ['EROFS', 'EACCES', 'EPERM', 'ENOSPC'];
  */
 export async function lockFolder(dir: string): Promise<AsyncDisposable> {
   await using locks = new AsyncDisposableStack();
-  // Two places: one keeps others out whatever the folder's state, the other those on the far side of a shared one.
-  locks.use(await lock(dir, socketElsewhere(dir)));
-  const inside = socketIn(dir);
-  try {
-    if (inside) locks.use(await lock(dir, inside));
-  } catch (error) {
-    const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
-    if (!unwritable.includes(code ?? '')) throw error;
+  // Two places: one keeps others out whatever the folder's state, the other those on the far side of a shared one. A
+  // data folder on a card that has failed can have the first alone, a container without a /tmp only the second.
+  let refusal: MillraceError | undefined;
+  let held = 0;
+  for (const path of [socketElsewhere(dir), socketIn(dir)]) {
+    if (path === undefined) continue;
+    try {
+      locks.use(await lock(dir, path));
+      held += 1;
+    } catch (error) {
+      const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+      if (!(error instanceof MillraceError) || !unwritable.includes(code ?? '')) throw error;
+      refusal = error;
+    }
   }
+  if (held === 0 && refusal) throw refusal;
   return locks.move();
 }
 

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { Docker } from './engine.ts';
 import { type LogConfig, rotationBytes } from './rotation.ts';
+import type { ContainerIdentity } from './services.ts';
 import { type Nanos, sinceParameter } from './timestamp.ts';
 
 /** What the engine's list of containers holds, as far as we use it. */
@@ -28,6 +29,17 @@ export interface LogRequest {
   tail?: number;
 }
 
+export type EngineMethod = 'GET' | 'POST' | 'DELETE';
+
+export interface EngineRequest {
+  method: EngineMethod;
+  path: string;
+  query?: Record<string, unknown>;
+  body?: object;
+  /** How long the engine may take to begin its answer. Default: as the API was made with. */
+  answerTimeoutMs?: number;
+}
+
 export interface EngineApiOptions {
   docker: Docker;
   /** How long the engine may take to begin an answer. */
@@ -39,9 +51,9 @@ interface Modem {
   dial(
     options: {
       path: string;
-      method: 'GET';
+      method: EngineMethod;
       isStream: true;
-      options: Record<string, unknown>;
+      options: { _query: Record<string, unknown>; _body: object };
       statusCodes: Record<number, true | string>;
       abortSignal: AbortSignal;
     },
@@ -62,7 +74,7 @@ export class EngineRefusal extends Error {
 const maxBodyBytes = 64 * 1024 * 1024;
 
 /**
- * The requests that reading logs takes. Each can be aborted, and fails when no answer begins in time, so that
+ * Requests to the engine; those that reading logs takes have names. Each can be aborted, and fails when no answer begins in time, so that
  * an engine that accepts connections and says nothing holds up nobody.
  */
 export class EngineApi {
@@ -131,27 +143,29 @@ export class EngineApi {
     );
   }
 
-  /** Containers that start, end, are renamed or removed, one JSON object per line, from `sinceSeconds` on. */
-  events(sinceSeconds: number, signal: AbortSignal): Promise<IncomingMessage> {
-    const filters = { type: ['container'], event: ['start', 'die', 'rename', 'destroy'] };
+  /** What happens to containers, one JSON object per line, from `sinceSeconds` on. */
+  events(sinceSeconds: number, actions: readonly string[], signal: AbortSignal): Promise<IncomingMessage> {
+    const filters = { type: ['container'], event: actions };
     return this.get('/events', { since: sinceSeconds, filters: JSON.stringify(filters) }, signal);
   }
 
-  private async get(
-    path: string,
-    query: Record<string, unknown>,
-    signal: AbortSignal,
-  ): Promise<IncomingMessage> {
+  private get(path: string, query: Record<string, unknown>, signal: AbortSignal): Promise<IncomingMessage> {
+    return this.send({ method: 'GET', path, query }, signal);
+  }
+
+  /** The answer to a request as it begins; its body is the caller's to read. Throws {@link EngineRefusal}. */
+  async send(request: EngineRequest, signal: AbortSignal): Promise<IncomingMessage> {
     signal.throwIfAborted();
+    const { method, path, answerTimeoutMs = this.answerTimeoutMs } = request;
     const controller = new AbortController();
     const abort = () => controller.abort(signal.reason);
     signal.addEventListener('abort', abort, { once: true });
     const release = () => signal.removeEventListener('abort', abort);
     const timer = setTimeout(() => {
-      controller.abort(new Error(`the engine did not answer GET ${path} within ${this.answerTimeoutMs} ms`));
-    }, this.answerTimeoutMs);
+      controller.abort(new Error(`the engine did not answer ${method} ${path} within ${answerTimeoutMs} ms`));
+    }, answerTimeoutMs);
     try {
-      const response = await this.dial(path, query, controller.signal);
+      const response = await this.dial(request, controller.signal);
       response.once('close', release);
       // Ends a connection whose far end vanished without a word (TCP only).
       response.socket.setKeepAlive(true, 30_000);
@@ -164,20 +178,30 @@ export class EngineApi {
     }
   }
 
-  private dial(path: string, query: Record<string, unknown>, signal: AbortSignal): Promise<IncomingMessage> {
+  /** The body of {@link send}'s answer, as JSON; `undefined` if it is empty. */
+  async ask(request: EngineRequest, signal: AbortSignal): Promise<unknown> {
+    const text = await bodyOf(await this.send(request, signal));
+    return text === '' ? undefined : (JSON.parse(text) as unknown);
+  }
+
+  private dial(
+    { method, path, query = {}, body = {} }: EngineRequest,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       this.modem.dial(
         {
           path: `${path}?`,
-          method: 'GET',
+          method,
           isStream: true,
-          options: query,
-          statusCodes: { 200: true },
+          options: { _query: query, _body: body },
+          statusCodes: { 200: true, 201: true, 204: true, 304: true },
           abortSignal: signal,
         },
         (error, response) => {
           if (response && !error) resolve(response);
-          else if (error?.statusCode === undefined) reject(error ?? new Error(`no answer to GET ${path}`));
+          else if (error?.statusCode === undefined)
+            reject(error ?? new Error(`no answer to ${method} ${path}`));
           else reject(new EngineRefusal(error.message.trim(), error.statusCode, { cause: error }));
         },
       );
@@ -194,4 +218,11 @@ async function bodyOf(response: IncomingMessage): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
+}
+
+/** What the engine's list says of who a container is. */
+export function identityOf({ Id, Names, Labels }: ListedContainer): ContainerIdentity {
+  // Links appear as further names, `/other/alias`.
+  const name = Names.find((candidate) => candidate.lastIndexOf('/') === 0) ?? Names[0] ?? '';
+  return { id: Id, name: name.replace(/^\//, ''), labels: Labels ?? {} };
 }

@@ -1,6 +1,7 @@
 import { type LogInput, limits, truncateUtf8 } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../assemble/assembler.ts';
 import { levelOf } from '../classify/level.ts';
+import { countGap, type GapCounts, gapLine } from '../logging/gap.ts';
 import type { Json, SourcePosition } from '../logging/types.ts';
 import type { Rules } from '../shape/rules.ts';
 import { type DropCounts, noDrops, Shaper } from '../shape/shaper.ts';
@@ -34,6 +35,8 @@ export interface Pass {
   newBytes: number;
   /** A followed stream can no longer be trusted, see `rotation.ts`. */
   isDoubtful: boolean;
+  /** That the line read last is gone, and maybe others behind it, is on record. */
+  isGapTold: boolean;
   /** Why it ended before its end. */
   failure?: unknown;
 }
@@ -50,6 +53,8 @@ export interface LogCursorOptions {
   rules?: Rules;
   /** Counts what the rules drop; may be shared. */
   drops?: DropCounts;
+  /** Counts what could not be read; may be shared. */
+  gaps?: GapCounts;
   /** Takes a message; a promise holds the container's stream back until it is settled. */
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
   /** Takes a position now and then while rules drop every line. */
@@ -110,6 +115,7 @@ export class LogCursor {
   take(line: LogLine, pass: Pass): void | Promise<void> {
     const { stream, nanos, source, start, end } = line;
     const readBefore = pass.resume.readBefore(stream, nanos);
+    if (pass.resume.hasJumped && !pass.isGapTold) this.tellGap(line.ms, pass);
     const length = end - start;
     if (readBefore > length || (readBefore === length && readBefore > 0)) return undefined;
     const { textStart, ms } =
@@ -187,6 +193,19 @@ export class LogCursor {
     if (last === undefined || nanos > last) return false;
     // Equal times are usual where the clock is coarse; equal times and texts hardly.
     return nanos < last || message === this.lastMessage[stream];
+  }
+
+  /** A followed stream that goes on elsewhere is read once more, and only what is missing then is gone. */
+  private tellGap(toMs: number, pass: Pass): void {
+    if (pass.isFollowed && pass.isRotated) return;
+    pass.isGapTold = true;
+    const { gaps, deliver } = this.options;
+    const lasts = [this.position?.out?.last, this.position?.err?.last].filter((last) => last !== undefined);
+    const fromMs = Math.max(...lasts.map((last) => Math.floor(Number(last) / 1e6)));
+    const gap = { reason: 'rotated' as const, fromMs, toMs };
+    if (gaps) countGap(gaps, gap);
+    // It is one line: what comes next is held back, should it have to be.
+    void deliver(gapLine(gap, this.fields), { key: this.key, value: this.handedOn as unknown as Json });
   }
 
   private withBegun(position: DockerPosition, stream: LogStream, pass: Pass): DockerPosition {

@@ -291,6 +291,7 @@ export class ContainerReader {
       newLines: 0,
       newBytes: 0,
       isDoubtful: false,
+      isGapTold: false,
       lines: new LineReader(),
       resume: new Resume(this.cursor.current, rotated),
     };

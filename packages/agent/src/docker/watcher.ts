@@ -4,8 +4,14 @@ import { type EngineApi, EngineRefusal, type ListedContainer } from './api.ts';
 import { Backoff, type BackoffOptions } from './backoff.ts';
 import type { ContainerIdentity } from './services.ts';
 
+export type ContainerAction = 'start' | 'die' | 'rename' | 'destroy' | 'oom' | 'health_status';
+
+/** What those who read logs want to know of. */
+export const readingActions = ['start', 'die', 'rename', 'destroy'] as const;
+
 export interface ContainerEvent {
-  action: 'start' | 'die' | 'rename' | 'destroy';
+  action: ContainerAction;
+  /** Besides the labels it holds what the engine says of the event, such as `exitCode`. */
   container: ContainerIdentity;
 }
 
@@ -14,6 +20,8 @@ export interface WatcherOptions {
   retry: BackoffOptions;
   /** How often the engine is asked whether it lives. */
   heartbeatMs: number;
+  /** Which events are wanted. */
+  actions: readonly ContainerAction[];
   /**
    * The engine answered: here is what it has. The signal is aborted when the connection is lost. Events that
    * happen from now on, and perhaps some from just before, follow.
@@ -74,7 +82,7 @@ function isOver(failure: unknown): failure is SessionOver {
 }
 
 async function runSession(
-  { api, heartbeatMs, onConnected, onEvent, log }: WatcherOptions,
+  { api, heartbeatMs, actions, onConnected, onEvent, log }: WatcherOptions,
   session: EngineSession,
   ended: AbortController,
 ): Promise<void> {
@@ -89,13 +97,15 @@ async function runSession(
     if (!(error instanceof EngineRefusal)) throw error;
     log?.debug({ error: errorText(error) }, 'the engine does not tell where its data is');
   }
-  const events = await api.events(Math.floor(engineMs / 1000) - 1, signal);
+  const events = await api.events(Math.floor(engineMs / 1000) - 1, actions, signal);
   onConnected(await api.containers(signal), session);
   const heartbeat = setInterval(() => {
     api.ping(signal).catch((cause: unknown) => ended.abort(new SessionOver('no heartbeat', { cause })));
   }, heartbeatMs);
   try {
-    for await (const event of eventsOf(events as AsyncIterable<Buffer>, log)) onEvent(event, session);
+    for await (const event of eventsOf(events as AsyncIterable<Buffer>, actions, log)) {
+      onEvent(event, session);
+    }
     throw new Error('the engine ended its event stream');
   } catch (cause) {
     throw new SessionOver('the session is over', { cause });
@@ -105,12 +115,16 @@ async function runSession(
   }
 }
 
-async function* eventsOf(chunks: AsyncIterable<Buffer>, log?: Logger): AsyncGenerator<ContainerEvent> {
+async function* eventsOf(
+  chunks: AsyncIterable<Buffer>,
+  actions: readonly ContainerAction[],
+  log?: Logger,
+): AsyncGenerator<ContainerEvent> {
   let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of chunks) {
     rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
     for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
-      const event = parseEvent(rest.toString('utf8', 0, end), log);
+      const event = parseEvent(rest.toString('utf8', 0, end), actions, log);
       rest = rest.subarray(end + 1);
       if (event) yield event;
     }
@@ -118,15 +132,20 @@ async function* eventsOf(chunks: AsyncIterable<Buffer>, log?: Logger): AsyncGene
   }
 }
 
-function parseEvent(text: string, log?: Logger): ContainerEvent | undefined {
+function parseEvent(
+  text: string,
+  actions: readonly ContainerAction[],
+  log?: Logger,
+): ContainerEvent | undefined {
   if (text.trim() === '') return undefined;
   try {
-    const { Action: action, Actor: actor } = JSON.parse(text) as {
+    const { Action: said, Actor: actor } = JSON.parse(text) as {
       Action?: string;
       Actor?: { ID?: string; Attributes?: Record<string, string> };
     };
-    if (action !== 'start' && action !== 'die' && action !== 'rename' && action !== 'destroy')
-      return undefined;
+    // `health_status: healthy`
+    const action = actions.find((known) => said === known || said?.startsWith(`${known}:`));
+    if (!action) return undefined;
     if (typeof actor?.ID !== 'string') return undefined;
     // The labels come among the attributes, beside `name`, `image` and a few more.
     const labels = actor.Attributes ?? {};

@@ -1,6 +1,7 @@
 import type { SourceOutlet } from '../logging/source.ts';
+import type { Folders } from './folders.ts';
 import type { FilePosition } from './position.ts';
-import { type FoundFile, identityOf, look, openAt, openRotated, rotatedFrom } from './rotation.ts';
+import { type FoundFile, identityOf, look, lookNow, openAt, openRotated, rotatedFrom } from './rotation.ts';
 import { TailedFile, type TailedLine } from './tailed-file.ts';
 
 export interface FileLogOptions {
@@ -12,6 +13,9 @@ export interface FileLogOptions {
   known: Map<string, FilePosition>;
   /** What any log has open, as {@link identityOf}. Kept up to date here. */
   open: Set<string>;
+  folders: Folders;
+  /** Whether the file is on a disk of this machine. */
+  isLocal(): boolean;
   /** Whether the name is one that rotation gives to files of another log: then what it means next is that log's. */
   isRotated(): boolean;
   /** Files made before this are not read from their beginning, in ms since 1970. */
@@ -67,7 +71,8 @@ export class FileLog {
    * @throws Error as `open` and `read` do, for example when the rights are missing
    */
   async turn(buffer: Buffer): Promise<boolean> {
-    const present = await look(this.path);
+    const isQuick = this.#hasBegun && this.#options.isLocal();
+    const present = isQuick ? lookNow(this.path) : await look(this.path);
     if (present && present.state === this.#readState && !this.hasOld) return false;
     this.#readState = undefined;
     if (this.#hasBegun) await this.#findCurrent(present);
@@ -98,7 +103,7 @@ export class FileLog {
       const place = current && known.get(current.key);
       // Where nothing was read, nothing shows whether it was rotated since.
       const isSame = place !== undefined && place.at > 0 && (await current?.resume(place)) === true;
-      const rotated = await rotatedFrom(this.path);
+      const rotated = await rotatedFrom(this.path, this.#options.folders);
       const old: TailedFile[] = [];
       let wasRead = false;
       for (const [key, position] of [...known]) {
@@ -132,7 +137,7 @@ export class FileLog {
     if (last && !last.isOld && present?.inode === last.inode && present.device === last.device) return;
     if (last) last.isOld = true;
     const { bornMs } = (await last?.times()) ?? { bornMs: Date.now() };
-    const rotated = await rotatedFrom(this.path);
+    const rotated = await rotatedFrom(this.path, this.#options.folders);
     const current = present && !this.#options.isRotated() ? await TailedFile.open(this.path) : undefined;
     this.#addOld(await this.#between(rotated, last ? [last] : [], bornMs));
     if (!current) return;
@@ -143,7 +148,7 @@ export class FileLog {
   /** The contents were moved to a copy, or are gone. */
   async #emptied(file: TailedFile): Promise<void> {
     const { bornMs } = await file.times();
-    const rotated = await rotatedFrom(this.path);
+    const rotated = await rotatedFrom(this.path, this.#options.folders);
     const rest = file.at > 0 ? await this.#openRest(rotated, file.key, file.place) : undefined;
     const behind = this.#files.splice(this.#files.indexOf(file));
     if (rest) this.#addOld([rest]);
@@ -165,7 +170,7 @@ export class FileLog {
       if (this.#options.open.has(identityOf(found))) continue;
       // Where nothing was read there is nothing to tell a copy by.
       if (position.at === 0 && found.key !== key) continue;
-      const file = await openAt(found, this.path, position);
+      const file = await openAt(found, this.path, position, this.#options.folders);
       if (file) return file;
     }
     return undefined;
@@ -183,7 +188,7 @@ export class FileLog {
     for (const [index, found] of rotated.entries()) {
       const isLater = last >= 0 ? index > last : found.bornMs >= bornAfterMs;
       if (!isLater || (await this.#isKnown(found))) continue;
-      const file = await openRotated(found, this.path);
+      const file = await openRotated(found, this.path, this.#options.folders);
       if (file) between.push(file);
     }
     return between;
@@ -216,7 +221,7 @@ export class FileLog {
     const { known, open } = this.#options;
     if (open.has(identityOf(found))) return true;
     const position = known.get(found.key);
-    const file = position && (await openAt(found, this.path, position));
+    const file = position && (await openAt(found, this.path, position, this.#options.folders));
     await file?.close();
     return file !== undefined;
   }

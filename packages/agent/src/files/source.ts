@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { type LineTaker, type LogSource, SourceOutlet, type SourceState } from '../logging/source.ts';
 import type { PositionStore } from '../logging/types.ts';
 import { FileLog } from './file-log.ts';
+import { Folders } from './folders.ts';
 import { type FilePattern, folderOf, nameOf, parsePattern, patternOf, rotatedOf } from './patterns.ts';
 import { type FilePosition, filePrefix, parseFilePosition } from './position.ts';
 import { identityOf, look } from './rotation.ts';
@@ -45,7 +46,10 @@ export class FilesSource implements LogSource {
   readonly #known = new Map<string, FilePosition>();
   readonly #logs = new Map<string, FileLog>();
   readonly #open = new Set<string>();
-  /** Paths of logs, by where they lead. */
+  readonly #folders = new Folders();
+  /** Where each log's path leads, while it names the same file. */
+  readonly #places = new Map<string, { inode: bigint | undefined; real: string }>();
+  /** Paths of logs that are links, by where they lead. */
   readonly #links = new Map<string, string>();
   readonly #watches = new Map<string, FSWatcher>();
   /** Logs to read, by their paths. */
@@ -178,6 +182,8 @@ export class FilesSource implements LogSource {
         outlet: this.#outlet,
         known: this.#known,
         open: this.#open,
+        folders: this.#folders,
+        isLocal: () => this.#folders.isLocal(dirname(this.#places.get(path)?.real ?? '')),
         isRotated: () => this.#isRotated(path),
         bornAfterMs,
       }),
@@ -217,15 +223,22 @@ export class FilesSource implements LogSource {
   async #watchFolders(): Promise<void> {
     const folders = new Set(this.#patterns.map(folderOf));
     this.#links.clear();
-    for (const path of this.#logs.keys()) {
+    for (const [path, { current }] of this.#logs) {
       folders.add(dirname(path));
-      // A link is written to where it leads.
-      const real = await realpath(path).catch(() => path);
+      const inode = current?.inode;
+      const known = this.#places.get(path);
+      // A link may lead elsewhere at any time; what is none stays where it is.
+      const isSame = known?.real === path && known.inode === inode;
+      const real = isSame ? path : await realpath(path).catch(() => path);
+      this.#places.set(path, { inode, real });
       if (real === path) continue;
+      // A link is written to where it leads.
       this.#links.set(real, path);
       folders.add(dirname(real));
     }
+    for (const path of this.#places.keys()) if (!this.#logs.has(path)) this.#places.delete(path);
     for (const folder of folders) {
+      await this.#folders.learn(folder);
       if (this.#watches.has(folder) || this.#watches.size >= maxWatches) continue;
       try {
         const watcher = watch(folder, { persistent: false }, (_, name) => this.#changed(folder, name));
@@ -241,6 +254,7 @@ export class FilesSource implements LogSource {
   #unwatch(folder: string): void {
     this.#watches.get(folder)?.close();
     this.#watches.delete(folder);
+    this.#folders.forget(folder);
   }
 
   #changed(folder: string, name: string | null): void {

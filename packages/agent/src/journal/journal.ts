@@ -1,42 +1,26 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import {
-  defaultLevel,
-  encodeHeader,
-  encodeLine,
-  type Level,
-  type LogInput,
-  levelRank,
-  noLevels,
-  type Overlap,
-  sumLevels,
-} from '@millrace/wire';
+import { type LogInput, levelRank, noLevels, type Overlap, sumLevels } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { DeviceClock } from '../clock/device-clock.ts';
 import type { ClockStamp } from '../clock/history.ts';
-import type {
-  EncodedLine,
-  EncodedLog,
-  Feed,
-  Json,
-  PositionSource,
-  PositionStore,
-  SourcePosition,
-} from '../logging/types.ts';
-import { BatchBuilder } from './batch-builder.ts';
+import type { EncodedLog, Feed, Json, PositionStore, SourcePosition } from '../logging/types.ts';
+import type { BatchBuilder } from './batch-builder.ts';
 import { CursorTable } from './cursor-table.ts';
 import { withInherited } from './damage.ts';
 import type { JournalDisk } from './disk.ts';
 import { DiskOutage } from './disk-outage.ts';
 import { GroupCommit, type SealedBatch } from './group-commit.ts';
+import { Intake } from './intake.ts';
 import { newJournalId } from './journal-id.ts';
 import { lossLine, lossReason } from './loss-line.ts';
-import { encodeContent, encodeMember, type MemberHeader, withoutExtra } from './member.ts';
+import { encodeMember, type MemberHeader } from './member.ts';
 import type { JournalOptions, JournalStats, LineListener } from './options.ts';
 import type { Loss } from './passed-losses.ts';
 import { Positions } from './positions.ts';
 import { RecentBatches, recentLimits } from './recent-batches.ts';
 import { type Recovered, recover } from './recovery.ts';
-import { keepMemberBytes, lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
+import { sealLines } from './sealed-lines.ts';
+import { lastSeq, linePosition, type Segment, splitPosition } from './segment.ts';
 import { openWriter, type SegmentState, type SegmentWriter } from './segment-writer.ts';
 import { StoredBatch } from './stored-batch.ts';
 import { syncBudget } from './sync-budget.ts';
@@ -44,7 +28,6 @@ import { WaitingReaders } from './waiting-readers.ts';
 
 export type { JournalOptions, JournalStats, LineListener } from './options.ts';
 
-const errorRank = levelRank('error');
 const cursorSaveMs = 5000;
 const closeTimeoutMs = 2000;
 const clockHoldMs = 60_000;
@@ -76,23 +59,15 @@ export class Journal implements PositionStore, AsyncDisposable {
   #epoch: number;
   /** Lines of other journals that those of this one may repeat. */
   #overlaps: readonly Overlap[];
+  readonly #intake: Intake;
   readonly #recent: RecentBatches;
   readonly #positions: Positions;
   readonly #outage: DiskOutage;
   readonly #cursors: CursorTable;
-  readonly #listeners = new Set<LineListener>();
   readonly #closing = new AbortController();
   readonly #readers = new WaitingReaders(this.#closing.signal);
   #cursorsChanged = false;
-  #builder: BatchBuilder;
-  #nextSeq: number;
   #cursorTimer: NodeJS.Timeout | undefined;
-  #lines = 0;
-  /** An error came the short way and is not scheduled yet. */
-  #hasUrgent = false;
-  /** The clock was looked at since the last pause between lines that come the short way. */
-  #hasChecked = false;
-  #logBytes = 0;
   /** Position of the newest error that was sealed. */
   #lastError = -1;
 
@@ -107,11 +82,20 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.created = found?.current?.created ?? this.clock.wallMs;
     this.#epoch = found?.current?.epoch ?? found?.nextEpoch ?? 0;
     this.#overlaps = found?.overlaps ?? [];
-    this.#nextSeq = found?.current?.nextSeq ?? 1;
+    this.#intake = new Intake({
+      clock: this.clock,
+      nextSeq: found?.current?.nextSeq ?? 1,
+      journal: () => this.#journal,
+      seal: () => this.#seal(),
+      schedule: (isUrgent) => this.#commits.schedule(isUrgent),
+      ready: () => this.ready(),
+    });
     this.#positions = new Positions(found?.positions);
     this.#cursors = new CursorTable(found, { epoch: this.#epoch, journal: this.#journal });
-    this.#builder = new BatchBuilder(this.#nextSeq);
-    this.#recent = new RecentBatches(recentLimits(options), linePosition(this.#epoch, this.#nextSeq - 1));
+    this.#recent = new RecentBatches(
+      recentLimits(options),
+      linePosition(this.#epoch, this.#intake.nextSeq - 1),
+    );
     if (options.disk && found) {
       const confirmed = () => this.#cursors.slowestSaved() ?? Number.POSITIVE_INFINITY;
       this.#writer = openWriter({ ...options, disk: options.disk, clock: this.clock, confirmed }, found);
@@ -126,12 +110,12 @@ export class Journal implements PositionStore, AsyncDisposable {
       writer: this.#writer,
       budget: syncBudget(options.syncIntervalMs),
       seal: () => this.#seal(),
-      openBytes: () => this.#builder.byteLength,
-      hasOpen: () => !this.#builder.isEmpty,
+      openBytes: () => this.#intake.builder.byteLength,
+      hasOpen: () => !this.#intake.builder.isEmpty,
       stateBefore: (nextSeq) => this.#stateBefore(nextSeq),
       committed: (batches) => this.#committed(batches),
       outage: (batches, error) => this.#goOnInMemory(batches, error),
-      retained: () => this.#outage.retained(this.#stateBefore(this.#nextSeq)),
+      retained: () => this.#outage.retained(this.#stateBefore(this.#intake.nextSeq)),
       resumed: () => this.#backOnDisk(),
       graceMs: options.outageGraceMs ?? 5000,
       retryMs: options.diskRetryMs ?? 1000,
@@ -149,54 +133,12 @@ export class Journal implements PositionStore, AsyncDisposable {
    * {@link ready} before going on when it returns a promise.
    */
   append(line: LogInput, position?: SourcePosition): number {
-    const level = line.level ?? defaultLevel(line.isStdErr ?? false);
-    this.#logBytes += Buffer.byteLength(line.message) + 1;
-    // First, so that a step of the clock ends the open batch: all lines of one share a clock.
-    this.clock.check();
-    const { timestamp } = line;
-    const present = timestamp === undefined ? undefined : this.clock.present(timestamp);
-    const stamped = present === timestamp ? line : { ...line, timestamp: present };
-    return this.#add(encodeLine(stamped), level, position);
-  }
-
-  #add(text: string, level: Level, position: SourcePosition | undefined): number {
-    if (this.#builder.isFullFor(text, position)) this.#seal();
-    const seq = this.#nextSeq++;
-    this.#builder.add(text, level);
-    if (position) this.#builder.move(position);
-    this.#lines++;
-    for (const listener of this.#listeners) listener(text, this.#journal, seq);
-    this.#commits.schedule(level === 'error');
-    return seq;
+    return this.#intake.append(line, position);
   }
 
   /** The short way in, for lines that are encoded already. */
-  readonly encoded: EncodedLog = {
-    present: (timestampMs) => {
-      // First, so that a step of the clock ends the open batch: all lines of one share a clock.
-      if (!this.#hasChecked) this.clock.check();
-      this.#hasChecked = true;
-      return this.clock.present(timestampMs);
-    },
-    add: (line, source) => this.#addEncoded(line, source),
-    flush: () => {
-      this.#hasChecked = false;
-      if (!this.#builder.isEmpty) this.#commits.schedule(this.#hasUrgent);
-      this.#hasUrgent = false;
-      return this.ready();
-    },
-  };
-
-  #addEncoded(line: EncodedLine, source: PositionSource): void {
-    if (this.#builder.isFullForEncoded(line, source)) this.#seal();
-    const seq = this.#nextSeq++;
-    this.#builder.addEncoded(line, source);
-    this.#lines++;
-    this.#logBytes += line.messageBytes + 1;
-    this.#hasUrgent ||= line.level === errorRank;
-    if (this.#listeners.size === 0) return;
-    const text = line.bytes.toString('utf8', line.start, line.end - 1);
-    for (const listener of this.#listeners) listener(text, this.#journal, seq);
+  get encoded(): EncodedLog {
+    return this.#intake.encoded;
   }
 
   /** Forgets a source that is gone for good. */
@@ -206,9 +148,7 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   /** Saves where a source stands when no line goes with it. */
   move(position: SourcePosition): void {
-    if (this.#builder.isFullFor('', position)) this.#seal();
-    this.#builder.move(position);
-    this.#commits.schedule(false);
+    this.#intake.move(position);
   }
 
   /** A promise when so much waits for the disk that sources should pause; it resolves when there is room. */
@@ -232,7 +172,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     return this.#cursors.get(name, () => ({
       oldest: () => this.#segments()[0]?.first ?? this.#recent.all()[0]?.first ?? this.#recent.durable + 1,
       durable: () => this.#recent.durable,
-      newest: () => linePosition(this.#epoch, this.#nextSeq - 1),
+      newest: () => linePosition(this.#epoch, this.#intake.nextSeq - 1),
       recentAfter: (position) => this.#recent.after(position),
       onlyInMemoryAfter: (position) => this.#recent.firstAfter(position),
       segments: () => this.#segments(),
@@ -252,18 +192,18 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   /** Calls `listener` with every line from now on. Returns the way to stop. */
   watch(listener: LineListener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    this.#intake.listeners.add(listener);
+    return () => this.#intake.listeners.delete(listener);
   }
 
   /** How many listen at this moment. */
   get watchers(): number {
-    return this.#listeners.size;
+    return this.#intake.listeners.size;
   }
 
   /** What is in memory, oldest first, the lines that are not sealed yet as a last batch. */
   recent(): StoredBatch[] {
-    const open = this.#builder;
+    const open = this.#intake.builder;
     const batches = [...this.#recent.all()];
     if (open.count > 0) {
       const { stamp: clock, wallMs } = this.clock;
@@ -281,14 +221,15 @@ export class Journal implements PositionStore, AsyncDisposable {
   stats(): JournalStats {
     const segments = this.#segments();
     const writtenBytes = this.#writer?.writtenBytes ?? 0;
+    const { lines, logBytes } = this.#intake;
     return {
       journal: this.#journal,
-      lines: this.#lines,
-      logBytes: this.#logBytes,
+      lines,
+      logBytes,
       segments: segments.length,
       diskBytes: segments.reduce((sum, segment) => sum + segment.bytes, 0),
       writtenBytes,
-      writtenPerLogByte: this.#logBytes > 0 ? writtenBytes / this.#logBytes : 0,
+      writtenPerLogByte: logBytes > 0 ? writtenBytes / logBytes : 0,
       syncs: this.#commits.syncs,
       memoryOnly: this.#commits.inOutage,
       shed: sumLevels(this.#recent.shed, this.#writer?.budget.shed ?? noLevels()),
@@ -297,8 +238,8 @@ export class Journal implements PositionStore, AsyncDisposable {
 
   /** Resolves when every line appended before the call is durable. */
   async flush(): Promise<void> {
-    const target = linePosition(this.#epoch, this.#nextSeq - 1);
-    const open = () => this.#recent.durable < target || !this.#builder.isEmpty;
+    const target = linePosition(this.#epoch, this.#intake.nextSeq - 1);
+    const open = () => this.#recent.durable < target || !this.#intake.builder.isEmpty;
     while (open() && !this.#closing.signal.aborted) await this.#commits.write();
   }
 
@@ -359,7 +300,7 @@ export class Journal implements PositionStore, AsyncDisposable {
   }
 
   #sealUnder(clock: ClockStamp, sealed: number): void {
-    const builder = this.#builder;
+    const builder = this.#intake.builder;
     if (builder.isEmpty && !this.#cursorsChanged) return;
     builder.askSources();
     const header: MemberHeader = { ...this.#batchHeader(builder, sealed), created: this.created, clock };
@@ -370,26 +311,16 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#cursorTimer = undefined;
     if (builder.count === 0) {
       this.#commits.add({ header, encode: () => encodeMember(header, builder.lines()), lineBytes: 0 });
-    } else this.#sealLines(builder, header, clock);
+    } else {
+      const level = this.#commits.levelNow(builder.byteLength);
+      const { batch, sealed } = sealLines(builder, header, { clock, epoch: this.#epoch, level });
+      this.#commits.add(sealed);
+      this.#recent.push(batch, performance.now());
+    }
     if ((header.levels[levelRank('error')] ?? 0) > 0) {
       this.#lastError = linePosition(this.#epoch, lastSeq(header));
     }
-    this.#builder = new BatchBuilder(this.#nextSeq, builder);
-  }
-
-  #sealLines(builder: BatchBuilder, header: MemberHeader, clock: ClockStamp): void {
-    const headerLine = Buffer.from(encodeHeader(header));
-    const content = builder.linesBehind(headerLine);
-    const lines = content.subarray(headerLine.length);
-    const batch = new StoredBatch({ header, clock, epoch: this.#epoch, lines });
-    const encode = (level: number) => {
-      const member = encodeContent(header, content, level);
-      // What is compressed for the disk need not be compressed again for the wire.
-      if (lines.length >= keepMemberBytes) batch.keepGzip(withoutExtra(member));
-      return member;
-    };
-    this.#commits.add({ header, encode, lineBytes: lines.length });
-    this.#recent.push(batch, performance.now());
+    this.#intake.next();
   }
 
   #committed(batches: readonly SealedBatch[]): void {
@@ -420,8 +351,7 @@ export class Journal implements PositionStore, AsyncDisposable {
     this.#journal = journal;
     this.#epoch = epoch;
     this.#cursors.add(epoch, journal);
-    this.#builder.first = this.#outage.begin({ journal, epoch, overlaps: this.#overlaps }, batches, error);
-    this.#nextSeq = this.#builder.first + this.#builder.count;
+    this.#intake.renumber(this.#outage.begin({ journal, epoch, overlaps: this.#overlaps }, batches, error));
     // Among them may be an error, which does not wait for the clock to be set.
     this.#lastError = this.#recent.durable;
     this.#readers.wake();

@@ -11,6 +11,7 @@ const defaultLimit = 1000;
 
 /** True when a line meets all conditions of the query but `limit` and `order`. */
 export function matches(line: LogMessage, query: LogQuery): boolean {
+  if (query.appId !== undefined && line.appId !== query.appId) return false;
   if (query.serviceName !== undefined && line.serviceName !== query.serviceName) return false;
   if (query.containerId !== undefined && !sameContainer(line.containerId, query.containerId)) return false;
   if (query.level !== undefined && !levelsOf(query).has(line.level)) return false;

@@ -3,8 +3,9 @@
  * header, so it is their long-run rate that wears a card out, not a burst. Hence a budget: one credit per
  * `intervalMs`, up to `maxCredits`, and a sync takes one. With credits, a line is synced at once, or `minSpacingMs`
  * after the sync before it (neighbours share one); without, or once lines have come faster than `busyLinesPerSecond`
- * for some seconds, syncs keep `intervalMs` apart. An error hurries in either case. A device that talks little thus
- * always sends at once, and one that never stops syncs once per interval.
+ * for some seconds, syncs keep `intervalMs` apart. An error hurries in either case, unless there
+ * were many of late: for them there are credits of their own, `maxUrgentCredits`, saved at the same rate. A device that
+ * talks little thus always sends at once, and one that never stops, be it errors that it prints, syncs once per interval.
  */
 export interface SyncBudgetOptions {
   /** Mean time between syncs in the long run. */
@@ -12,6 +13,7 @@ export interface SyncBudgetOptions {
   /** Time between syncs while there are credits, and of errors. */
   minSpacingMs: number;
   maxCredits: number;
+  maxUrgentCredits: number;
   /** From this rate on, grouping saves more than it costs anyone who watches. */
   busyLinesPerSecond: number;
 }
@@ -22,6 +24,7 @@ const rateWindowMs = 5000;
 export class SyncBudget {
   readonly #options: SyncBudgetOptions;
   #credits: number;
+  #urgentCredits: number;
   #countedAtMs: number;
   #lastSyncMs = Number.NEGATIVE_INFINITY;
   /** Lines of the last {@link rateWindowMs}, those longer ago fading out. */
@@ -30,30 +33,41 @@ export class SyncBudget {
   constructor(options: SyncBudgetOptions, nowMs: number) {
     this.#options = options;
     this.#credits = options.maxCredits;
+    this.#urgentCredits = options.maxUrgentCredits;
     this.#countedAtMs = nowMs;
   }
 
   /** Milliseconds to wait before syncing a line that arrived now. `nowMs` is a monotonic clock. */
   delayMs(nowMs: number, urgent: boolean): number {
     this.#advance(nowMs);
-    const { intervalMs, minSpacingMs, busyLinesPerSecond } = this.#options;
-    const busy = this.#recentLines > (busyLinesPerSecond * rateWindowMs) / 1000;
-    const spacing = urgent || (this.#credits >= 1 && !busy) ? minSpacingMs : intervalMs;
+    const { intervalMs, minSpacingMs } = this.#options;
+    const hurries = this.#isRich || (urgent && this.#urgentCredits >= 1);
+    const spacing = hurries ? minSpacingMs : intervalMs;
     return Math.max(0, this.#lastSyncMs + spacing - nowMs);
   }
 
-  /** Notes a sync of so many lines. */
-  spend(nowMs: number, lines: number): void {
+  /** Notes a sync of so many lines, and whether there was an error among them that hurried. */
+  spend(nowMs: number, lines: number, urgent: boolean): void {
     this.#advance(nowMs);
+    if (urgent && !this.#isRich) this.#urgentCredits = Math.max(0, this.#urgentCredits - 1);
     this.#credits = Math.max(0, this.#credits - 1);
     this.#recentLines += lines;
     this.#lastSyncMs = nowMs;
   }
 
+  /** Whether any line is worth a sync. */
+  get #isRich(): boolean {
+    const busyLines = (this.#options.busyLinesPerSecond * rateWindowMs) / 1000;
+    return this.#credits >= 1 && this.#recentLines <= busyLines;
+  }
+
   #advance(nowMs: number): void {
     const passedMs = nowMs - this.#countedAtMs;
     this.#countedAtMs = nowMs;
-    this.#credits = Math.min(this.#options.maxCredits, this.#credits + passedMs / this.#options.intervalMs);
+    const { intervalMs, maxCredits, maxUrgentCredits } = this.#options;
+    const earned = passedMs / intervalMs;
+    this.#credits = Math.min(maxCredits, this.#credits + earned);
+    this.#urgentCredits = Math.min(maxUrgentCredits, this.#urgentCredits + earned);
     this.#recentLines *= Math.exp(-passedMs / rateWindowMs);
   }
 }
@@ -62,7 +76,7 @@ export class SyncBudget {
 export function syncBudget(intervalMs = 1000): SyncBudget {
   const minSpacingMs = Math.min(25, intervalMs);
   return new SyncBudget(
-    { intervalMs, minSpacingMs, maxCredits: 1000, busyLinesPerSecond: 50 },
+    { intervalMs, minSpacingMs, maxCredits: 1000, maxUrgentCredits: 60, busyLinesPerSecond: 50 },
     performance.now(),
   );
 }

@@ -1,6 +1,6 @@
 import { errorText, type LogInput, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
-import { EngineApi, type ListedContainer } from '../docker/api.ts';
+import { EngineApi, identityOf, type ListedContainer } from '../docker/api.ts';
 import type { BackoffOptions } from '../docker/backoff.ts';
 import type { LogCursorOptions } from '../docker/cursor.ts';
 import type { Docker } from '../docker/engine.ts';
@@ -11,9 +11,10 @@ import { findOwnContainer } from '../docker/own-container.ts';
 import { positionKeyPrefix } from '../docker/position.ts';
 import { ContainerReader } from '../docker/reader.ts';
 import { type ContainerIdentity, isLeftAlone } from '../docker/services.ts';
-import { type ContainerEvent, type EngineSession, watchEngine } from '../docker/watcher.ts';
+import { type ContainerEvent, type EngineSession, readingActions, watchEngine } from '../docker/watcher.ts';
 import { type RuleSource, shapingOf } from '../shape/container-shaping.ts';
 import { type DropCounts, noDrops } from '../shape/shaper.ts';
+import { type GapCounts, noGaps } from './gap.ts';
 import type { EncodedLog, LogBackend, PositionStore, SourcePosition } from './types.ts';
 
 export interface MonitorOptions {
@@ -80,6 +81,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private lines = 0;
   private failures = 0;
   private readonly drops = noDrops();
+  /** What could not be read; each is on record as a line, too. */
+  readonly gaps: Readonly<GapCounts> = noGaps();
   private readonly identities = new Map<string, ContainerIdentity>();
   private readonly failed = new Set<LogBackend>();
 
@@ -151,6 +154,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
     this.watching = watchEngine(
       {
         api: this.api,
+        actions: readingActions,
         retry: this.options.retry ?? { minMs: 500, maxMs: 30_000 },
         heartbeatMs: this.options.heartbeatMs ?? 15_000,
         onConnected: (containers, session) => {
@@ -252,6 +256,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
       },
       ...shapingOf(container, this.options.shaping, log),
       drops: this.drops,
+      gaps: this.gaps,
     };
     const reader = this.files?.readerOf(options) ?? this.apiReaderOf(options, log);
     if (!reader) return undefined;
@@ -389,10 +394,4 @@ export class ContainerLogMonitor implements AsyncDisposable {
       .finally(() => this.runs.delete(tracked));
     this.runs.add(tracked);
   }
-}
-
-function identityOf({ Id, Names, Labels }: ListedContainer): ContainerIdentity {
-  // Links appear as further names, `/other/alias`.
-  const name = Names.find((candidate) => candidate.lastIndexOf('/') === 0) ?? Names[0] ?? '';
-  return { id: Id, name: name.replace(/^\//, ''), labels: Labels ?? {} };
 }

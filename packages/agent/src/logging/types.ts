@@ -77,6 +77,8 @@ export interface LogBackend {
 
 /** What `LocalLogBackend.getLogs` and `GET /v1/logs` can filter by. All conditions must hold. */
 export interface LogQuery {
+  /** An app's number, or the name of a Compose project. */
+  appId?: number | string;
   serviceName?: string;
   containerId?: string;
   /** One level or several. */

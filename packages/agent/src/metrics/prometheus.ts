@@ -12,7 +12,7 @@ type Sample = [labels: Record<string, string>, value: number];
  * devices are never asked.
  */
 export async function renderMetrics(state: AgentState): Promise<string> {
-  const { docker, sources, dropped, mqtt, cloud, journal, process } = state;
+  const { docker, sources, dropped, missed, mqtt, cloud, journal, process } = state;
   const { Counter, Gauge, Registry } = await import('prom-client');
   const registry = new Registry();
   const register =
@@ -38,6 +38,15 @@ export async function renderMetrics(state: AgentState): Promise<string> {
     'Lines that rules kept out of the journal, by reason.',
     ...Object.entries(dropped).map(([reason, lines]): Sample => [{ reason }, lines]),
   );
+
+  const perGap = (of: 'gaps' | 'bytes') =>
+    Object.entries(missed).map(([reason, counts]): Sample => [{ reason }, counts[of]]);
+  counter(
+    'missed_stretches_total',
+    'Stretches of logs that were gone before they could be read, by reason.',
+    ...perGap('gaps'),
+  );
+  counter('missed_bytes_total', 'Bytes that these had at least.', ...perGap('bytes'));
 
   gauge('journal_bytes', 'Bytes of the journal on disk.', [{}, journal.diskBytes]);
   gauge('journal_segments', 'Files of the journal.', [{}, journal.segments]);

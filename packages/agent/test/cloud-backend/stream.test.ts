@@ -54,7 +54,7 @@ test.each(['gzip', 'none'] as const)(
       ...{
         'content-type': 'application/x-ndjson',
         'transfer-encoding': 'chunked',
-        'millrace-acks': 'stream',
+        'millrace-acks': 'stream, short',
       },
       ...{ authorization: 'Bearer top-secret-key' },
       ...(compression === 'gzip' && { 'content-encoding': 'gzip' }),

@@ -26,9 +26,14 @@ test('acknowledgements are read however the stream is cut, and nothing else is',
   const text = [
     ...[
       '',
+      '6',
       '{"ping":1}',
       '{"ack":{"journal":"k3v9","through":7}}',
+      '8',
       'junk',
+      '10.5',
+      '-10',
+      '1234567890123456',
       '{"ack":{"journal":1,"through":2}}',
     ],
     ...['{"ack":{"journal":"k","through":1.5}}', '[{"ack":1}]', `{"x":"${'y'.repeat(9000)}"}`],
@@ -41,6 +46,7 @@ test('acknowledgements are read however the stream is cut, and nothing else is',
       const acks = places.slice(1).flatMap((end, i) => reader.push(text.slice(places[i], end)));
       expect([...acks, ...reader.end()]).toEqual([
         { journal: 'k3v9', through: 7 },
+        { journal: 'k3v9', through: 8 },
         { journal: 'k3v9', through: 12 },
         { journal: 'z', through: 1 },
       ]);

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { MillraceError, readSettings } from '@millrace/wire';
 import { pino } from 'pino';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { agentSettings } from '../../src/config.ts';
 import { lockFolder } from '../../src/device/folder-lock.ts';
@@ -45,6 +45,15 @@ test('a lock that a crash left behind does not block', async () => {
   await using dir = await tempDir();
   writeFileSync(join(dir.path, 'agent.lock'), '');
   await using _held = await lockFolder(dir.path);
+});
+
+test('one of the two places for the lock is enough, and none is not', async () => {
+  await using dir = await tempDir();
+  vi.stubEnv('TMPDIR', join(dir.path, 'nowhere'));
+  onTestFinished(() => void vi.unstubAllEnvs());
+  await using _held = await lockFolder(dir.path);
+  await expect(lockFolder(dir.path)).rejects.toThrow('is used by another running agent');
+  await expect(lockFolder(join(dir.path, 'nowhere'))).rejects.toThrow(/DATA_DIR_UNUSABLE.*cannot be locked/);
 });
 
 test('the own log is shown, and shipped as manager lines from info up, early ones included', () => {

@@ -50,6 +50,7 @@ function passOver(cursor: LogCursor): Pass {
     newLines: 0,
     newBytes: 0,
     isDoubtful: false,
+    isGapTold: false,
   };
 }
 

@@ -72,3 +72,36 @@ test('the size at which a log is rotated is read as the engine reads it', () => 
   expect(isRisky(3_000_000, 100, 10_000_000)).toBe(true);
   expect(isRisky(3_000_000, 2_000, 10_000_000)).toBe(false);
 });
+
+test('a log of the driver local that is rotated faster than the engine can send it: what is gone is on record', async () => {
+  await using engine = await startEngine();
+  const journal = new MemoryJournal();
+  await using monitor = new ContainerLogMonitor(journal, engine.docker, { positions: journal });
+  await monitor.start();
+  const gate = Promise.withResolvers<void>();
+  journal.gate = gate.promise;
+  const count = 40_000;
+  const container = await engine.run({
+    // The first line is read before the rest comes.
+    cmd: ['sh', '-c', `echo 0; sleep 0.5; seq 1 ${count}`],
+    logDriver: 'local',
+    logOptions: { 'max-size': '50k', 'max-file': '2', compress: 'false' },
+  });
+  await container.wait();
+  journal.gate = undefined;
+  gate.resolve();
+  await until(() => journal.lines.at(-1)?.message === String(count), { timeoutMs: 30_000 });
+  await until(() => monitor.state.containers === 0);
+  const [gap, ...others] = journal.lines.filter(({ fields }) => fields?.gap !== undefined);
+  expect(others).toEqual([]);
+  const at = journal.lines.indexOf(gap as (typeof journal.lines)[number]);
+  const numbers = journal.messages(container.id).map(Number);
+  expect(gap?.message).toMatch(
+    / may be missing between \S+Z and \S+Z: rotated away before they could be read$/,
+  );
+  expect(Number(numbers[at - 1]) + 1).toBeLessThan(Number(numbers[at + 1]));
+  expect(numbers.slice(at + 1)).toEqual(
+    Array.from({ length: numbers.length - at - 1 }, (_, i) => Number(numbers[at + 1]) + i),
+  );
+  expect(monitor.gaps.rotated.gaps).toBe(1);
+});

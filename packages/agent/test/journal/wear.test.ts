@@ -1,3 +1,4 @@
+import type { LogInput } from '@millrace/wire';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Journal } from '../../src/journal/journal.ts';
 import { CrashDisk } from './crash-disk.ts';
@@ -24,14 +25,20 @@ function requestLine(n: number): string {
 }
 
 /** Runs the journal at a rate for so many seconds of its own time, three containers taking turns. */
-async function measure(linesPerSecond: number, seconds: number) {
+async function measure(linesPerSecond: number, seconds: number, line: Partial<LogInput> = {}) {
   const disk = new CrashDisk();
   const journal = new Journal({ disk });
   for (let n = 1; n <= linesPerSecond * seconds; n++) {
     const containerId = String(n % 3).repeat(64);
     const position = { out: { last: `${1_790_000_000_000 + n * 10}000000`, n: 1 } };
     journal.append(
-      { message: requestLine(n), timestamp: Date.now(), serviceName: `service-${n % 3}`, containerId },
+      {
+        message: requestLine(n),
+        timestamp: Date.now(),
+        serviceName: `service-${n % 3}`,
+        containerId,
+        ...line,
+      },
       { key: `docker:${containerId}`, value: position },
     );
     await vi.advanceTimersByTimeAsync(1000 / linesPerSecond);
@@ -52,6 +59,11 @@ test.each([100, 1000])(
     expect(syncs).toBeLessThan(300);
   },
 );
+
+test('a service that prints nothing but errors does not wear the card out faster', async () => {
+  const { syncs } = await measure(100, 60, { level: 'error' });
+  expect(syncs).toBeLessThan(300);
+});
 
 test('a line now and then is synced at once, however long it has been going on', async () => {
   const { syncs } = await measure(0.5, 600);

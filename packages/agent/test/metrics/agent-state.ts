@@ -5,6 +5,11 @@ export const agentState: AgentState = {
   docker: { connected: true, containers: 3 },
   sources: { syslog: { connected: true, lines: 41, dropped: 42 }, journald: { connected: false, lines: 43 } },
   dropped: { level: 51, pattern: 52, repeat: 53, rate: 54 },
+  missed: {
+    rotated: { gaps: 55, bytes: 550 },
+    cut: { gaps: 56, bytes: 560 },
+    compressed: { gaps: 57, bytes: 0 },
+  },
   mqtt: {
     ...{
       connected: false,

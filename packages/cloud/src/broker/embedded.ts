@@ -56,6 +56,7 @@ export class EmbeddedBroker implements AsyncDisposable {
   readonly #log: Logger;
   readonly #aedes: Aedes;
   readonly #principals = new WeakMap<Client, Principal>();
+  readonly #clients = new Set<Client>();
   readonly #behind = new WeakSet<Client>();
   readonly #server: Server;
   readonly #sockets = new Set<Duplex>();
@@ -122,8 +123,14 @@ export class EmbeddedBroker implements AsyncDisposable {
       },
       authorizeForward: (client, packet) => (this.#mayForward(client, packet) ? packet : null),
     });
-    this.#aedes.on('client', () => this.stats.clients++);
-    this.#aedes.on('clientDisconnect', () => this.stats.clients--);
+    this.#aedes.on('client', (client) => {
+      this.stats.clients++;
+      this.#clients.add(client);
+    });
+    this.#aedes.on('clientDisconnect', (client) => {
+      this.stats.clients--;
+      this.#clients.delete(client);
+    });
     this.#aedes.on('clientError', (client, error) =>
       this.#log.debug({ client: client.id, error: errorText(error) }, 'an MQTT connection failed'),
     );
@@ -171,6 +178,14 @@ export class EmbeddedBroker implements AsyncDisposable {
       maxWaitingBytes: maxBehindBytes + 2 * maxPacketBytes,
     });
     this.#aedes.handle(connection);
+  }
+
+  /** Ends the connections of a device, whose key is none any more. */
+  disconnect(uuid: string): void {
+    for (const client of this.#clients) {
+      const principal = this.#principals.get(client);
+      if (principal?.kind === 'device' && principal.uuid === uuid) client.conn.destroy();
+    }
   }
 
   /** Publishes as the cloud itself. */

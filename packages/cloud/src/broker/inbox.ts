@@ -55,7 +55,8 @@ export class DeviceInbox {
 
   /**
    * Stores one payload. Returns, once it is committed, the messages for the device's ack topic. A payload that
-   * cannot be read is counted and set aside: refused, it would come again for ever and block what follows.
+   * cannot be read is counted and set aside: refused, it would come again for ever and block what follows. So would one
+   * that is over the quota of its device; the message is then the problem document.
    *
    * @param redelivered the broker says that it sends this for the second time
    * @throws when it is not stored and should come again: the store is closing
@@ -73,6 +74,8 @@ export class DeviceInbox {
     } catch (error) {
       const isPoison = error instanceof MillraceError && error.status < 500;
       if (!isPoison) throw error;
+      // On record elsewhere. An agent goes by the acknowledgements, and this is none; who reads along learns why.
+      if (error.code === 'QUOTA_EXCEEDED') return [JSON.stringify({ error: error.toProblem() })];
       this.#setAside++;
       const now = Date.now();
       if (now - this.#complainedAtMs >= complaintIntervalMs) {

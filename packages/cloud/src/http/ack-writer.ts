@@ -9,24 +9,31 @@ export interface Ack {
 export interface AckWriterOptions {
   response: ServerResponse;
   heartbeatMs: number;
+  /** The peer reads the short form. */
+  short?: boolean;
   /** Most journals with an ack that the peer has not read yet. A device has one, or a few after losing its disk. */
   maxJournals?: number;
 }
 
 /**
- * Streams acknowledgements as NDJSON, `{"ack":{"journal":…,"through":…}}` a line, with an empty line as heartbeat.
+ * Streams acknowledgements as NDJSON, `{"ack":{"journal":…,"through":…}}` a line, with an empty line as heartbeat. In
+ * the short form the seq alone stands for one of the same journal as the last: on a link that costs money a device that
+ * prints a line now and then would pay more for the answers than for its lines.
  * To a peer that does not read them only the newest of each journal is kept.
  */
 export class AckWriter implements Disposable {
   readonly #response: ServerResponse;
   readonly #maxJournals: number;
+  readonly #isShort: boolean;
   readonly #heartbeat: NodeJS.Timeout;
   readonly #waiting = new Map<string, number>();
   #blocked = false;
+  #lastJournal: string | undefined;
 
-  constructor({ response, heartbeatMs, maxJournals = 1000 }: AckWriterOptions) {
+  constructor({ response, heartbeatMs, short = false, maxJournals = 1000 }: AckWriterOptions) {
     this.#response = response;
     this.#maxJournals = maxJournals;
+    this.#isShort = short;
     response.on('drain', this.#drained);
     this.#heartbeat = setInterval(() => this.#send('\n'), heartbeatMs);
   }
@@ -52,8 +59,11 @@ export class AckWriter implements Disposable {
   #flush(): void {
     if (this.#blocked || this.#waiting.size === 0) return;
     let text = '';
-    for (const [journal, through] of this.#waiting)
-      text += `${JSON.stringify({ ack: { journal, through } })}\n`;
+    for (const [journal, through] of this.#waiting) {
+      const isSame = this.#isShort && journal === this.#lastJournal;
+      text += isSame ? `${through}\n` : `${JSON.stringify({ ack: { journal, through } })}\n`;
+      this.#lastJournal = journal;
+    }
     this.#waiting.clear();
     this.#send(text);
   }

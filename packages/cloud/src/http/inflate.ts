@@ -1,9 +1,6 @@
 import type { Readable } from 'node:stream';
-import { promisify } from 'node:util';
-import { constants, createGunzip, gunzip as gunzipCallback } from 'node:zlib';
 import { MillraceError } from '@millrace/wire';
-
-const gunzip = promisify(gunzipCallback);
+import type { Codec } from '../compression/codecs.ts';
 
 export interface BombLimits {
   /** From `fromBytes` of output on, more than `ratio` bytes out for each byte in is refused. */
@@ -12,12 +9,20 @@ export interface BombLimits {
 }
 
 /**
- * What no log reaches: deflate itself ends at 1032:1, and lines with times in them stay under 100:1 however alike.
+ * What no log reaches: deflate itself ends at 1032:1, and lines with times in them stay under 100:1 however alike, with
+ * zstd under 200:1.
  */
 const bombLimits: readonly BombLimits[] = [
   { fromBytes: 8 * 1024 * 1024, ratio: 1000 },
   { fromBytes: 256 * 1024 * 1024, ratio: 200 },
 ];
+
+/** What was read of a stream so far. */
+interface Input {
+  bytes: number;
+  /** Of the first {@link salvageBytes}. */
+  beginning: Buffer[];
+}
 
 /** Compressed bytes of a stream's beginning that are kept, to read again if they turn out damaged. */
 const salvageBytes = 256 * 1024;
@@ -48,23 +53,23 @@ export async function* bytesOf(source: Readable, signal: AbortSignal): AsyncGene
 }
 
 /**
- * Decompresses gzip as it comes: what was sync-flushed is passed on at once, members may follow one another, and
- * an input that stops in the middle gives all that can be read of it.
+ * Decompresses as it comes: what was flushed is passed on at once, members (frames) may follow one another, and an
+ * input that stops in the middle gives all that can be read of it.
  *
  * Everything readable is yielded before an error is thrown.
  *
  * @throws MillraceError `BODY_INVALID` (damaged), `BOMB_REFUSED`; or what `source` failed with
  */
-export async function* inflate(source: Readable, signal: AbortSignal): AsyncGenerator<Buffer> {
-  const zlib = createGunzip({ finishFlush: constants.Z_SYNC_FLUSH, chunkSize: 64 * 1024 });
+export async function* inflate(source: Readable, codec: Codec, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const zlib = codec.createDecoder(64 * 1024);
   const turn = new Turn(zlib);
-  const input = { bytes: 0, beginning: [] as Buffer[] };
+  const input: Input = { bytes: 0, beginning: [] };
   // The peer may well stay connected and silent after we have seen enough.
   const enough = new AbortController();
   const stop = () => enough.abort();
   signal.addEventListener('abort', stop);
   if (signal.aborted) stop();
-  const fed = feed(bytesOf(source, enough.signal), zlib, input);
+  const fed = feed(bytesOf(source, enough.signal), { zlib, cut: codec.createCutter(), input });
   let outputBytes = 0;
   try {
     for (;;) {
@@ -75,21 +80,22 @@ export async function* inflate(source: Readable, signal: AbortSignal): AsyncGene
         yield chunk;
         refuseBomb(input.bytes, outputBytes);
       } else if (zlib.errored) {
-        const rest = await salvage(input, outputBytes);
+        const rest = await salvage(codec, input, outputBytes);
         if (rest.length > 0) yield rest;
         throw new MillraceError(
           'BODY_INVALID',
-          'the gzip data is damaged; what came before the damage is kept',
-          {
-            cause: zlib.errored,
-          },
+          `the ${codec.name} data is damaged; what came before the damage is kept`,
+          { cause: zlib.errored },
         );
       } else if (zlib.readableEnded) break;
       else await turn.next();
     }
     // zlib takes a zero byte behind a member for padding, and all that follows it too, without a word.
     if (input.bytes > zlib.bytesWritten) {
-      throw new MillraceError('BODY_INVALID', 'after the gzip data come bytes that are not gzip');
+      throw new MillraceError(
+        'BODY_INVALID',
+        `after the ${codec.name} data come bytes that are not ${codec.name}`,
+      );
     }
     // The peer's own failure comes last, after everything that it had sent.
     const failure = await fed;
@@ -106,21 +112,26 @@ export async function* inflate(source: Readable, signal: AbortSignal): AsyncGene
 /** Writes all of `source` into `zlib`, and ends it whatever happens. Never rejects. */
 async function feed(
   source: AsyncIterable<Buffer>,
-  zlib: ReturnType<typeof createGunzip>,
-  input: { bytes: number; beginning: Buffer[] },
+  {
+    zlib,
+    cut,
+    input,
+  }: { zlib: ReturnType<Codec['createDecoder']>; cut: (chunk: Buffer) => Buffer[]; input: Input },
 ): Promise<{ error: unknown } | undefined> {
   try {
     for await (const chunk of source) {
       if (input.bytes + chunk.length <= salvageBytes) input.beginning.push(chunk);
       input.bytes += chunk.length;
-      await new Promise<void>((resolve) => {
-        zlib.once('close', resolve);
-        zlib.write(chunk, () => {
-          zlib.off('close', resolve);
-          resolve();
+      for (const piece of cut(chunk)) {
+        await new Promise<void>((resolve) => {
+          zlib.once('close', resolve);
+          zlib.write(piece, () => {
+            zlib.off('close', resolve);
+            resolve();
+          });
         });
-      });
-      if (zlib.destroyed) return undefined;
+        if (zlib.destroyed) return undefined;
+      }
     }
     return undefined;
   } catch (error) {
@@ -143,17 +154,16 @@ function refuseBomb(inputBytes: number, outputBytes: number): void {
  * that can be read is searched for, by halving: a piece that is damaged stays so when more follows. Only for
  * inputs that failed early; further on, what is lost is at most one output block that nobody was told is stored.
  */
-async function salvage(input: { bytes: number; beginning: Buffer[] }, yieldedBytes: number): Promise<Buffer> {
+async function salvage(codec: Codec, input: Input, yieldedBytes: number): Promise<Buffer> {
   const bytes = Buffer.concat(input.beginning);
   if (bytes.length !== input.bytes) return Buffer.alloc(0);
-  const options = { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: salvageMaxOutputBytes };
   let good = 0;
   let bad = bytes.length;
-  let best = Buffer.alloc(0);
+  let best: Buffer = Buffer.alloc(0);
   while (bad - good > 1) {
     const middle = (good + bad) >> 1;
     try {
-      best = await gunzip(bytes.subarray(0, middle), options);
+      best = await codec.decode(bytes.subarray(0, middle), salvageMaxOutputBytes);
       good = middle;
     } catch {
       bad = middle;

@@ -1,23 +1,31 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { errorText, MillraceError } from '@millrace/wire';
+import { type ErrorCode, errorText, MillraceError } from '@millrace/wire';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
+import * as z from 'zod';
+import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { forwardedHeader, forwardStream } from '../peers/forward-stream.ts';
 import type { Route } from '../peers/ownership.ts';
+import type { QuotaBook } from '../retention/quota-book.ts';
 import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
 import { bytesOf, inflate } from './inflate.ts';
 import { linger, refuseBody, toMillraceError } from './problems.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface LogStreamsOptions {
   identity: Identity;
   ingest: Ingest;
   presence: Presence;
+  quotas?: QuotaBook;
   log: Logger;
+  /** Called with the code of each refusal. */
+  onRefused?: (code: ErrorCode) => void;
   heartbeatMs?: number;
+  quotaRetryS?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
   /** Where several processes share the store: which of them a device's lines go to. */
@@ -29,13 +37,14 @@ export interface LogStreamsOptions {
  *
  *   POST /device/v2/{uuid}/log-stream
  *   Authorization: Bearer <device key>
- *   Content-Encoding: gzip (or none)      NDJSON as in wire's batch.ts; a truncated end keeps what was whole
- *   Millrace-Acks: stream                 optional
+ *   Content-Encoding: gzip or zstd, or none   NDJSON as in wire's batch.ts; a truncated end keeps what was whole
+ *   Millrace-Acks: stream                     optional; `stream, short` for short ones
  *
  * With acks the answer is 200 at once and then, while the request goes on, one line per commit
- * (`{"ack":{"journal":"…","through":123}}`), empty lines as heartbeat, and `{"error":{…}}` (a problem document)
- * when it ends early. Without, there is no answer before the body ends (to a balena device any is an error), then
- * 201 when everything is committed. There is never a Retry-After: balena devices read its seconds as milliseconds.
+ * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, and `{"error":{…}}` (a
+ * problem document) when it ends early. Without, there is no answer before the body ends (to a balena device any is an
+ * error), then 201 when everything is committed. A device over its quota gets 429. Retry-After is for those that want
+ * acks alone: balena devices read its seconds as milliseconds.
  */
 export class LogStreams implements AsyncDisposable {
   readonly #options: LogStreamsOptions;
@@ -60,8 +69,23 @@ export class LogStreams implements AsyncDisposable {
         schema: {
           summary: 'Send log lines',
           description:
-            'NDJSON, usually gzipped, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
+            'NDJSON, usually compressed with gzip or zstd, in one long request. With `Millrace-Acks: stream` the answer streams acknowledgements while the request is open; without, it comes when everything is stored.',
           tags: ['device'],
+          response: {
+            200: {
+              description: 'With acknowledgements: one JSON object per line.',
+              content: {
+                'application/x-ndjson': {
+                  schema: z.union([
+                    z.object({ ack: z.object({ journal: z.string(), through: z.number() }) }),
+                    z.object({ error: problemSchema }),
+                  ]),
+                },
+              },
+            },
+            201: z.null().describe('All is stored.'),
+            '4xx': problemSchema,
+          },
         },
       },
       async (request, reply) => {
@@ -78,7 +102,9 @@ export class LogStreams implements AsyncDisposable {
     try {
       await this.#check(request, uuid);
     } catch (error) {
-      refuseBody(request, response, toMillraceError(error, this.#log));
+      const problem = toMillraceError(error, this.#log);
+      this.#options.onRefused?.(problem.code);
+      refuse(request, response, problem, this.#options);
       return;
     }
     request.socket.setKeepAlive(true, 30_000);
@@ -125,10 +151,16 @@ export class LogStreams implements AsyncDisposable {
       throw new MillraceError('UNAUTHORIZED', `not the key of device ${uuid}`);
     }
     const encoding = encodingOf(request);
-    if (encoding !== 'gzip' && encoding !== 'identity') {
-      throw new MillraceError('BODY_INVALID', 'Content-Encoding: must be gzip or left out');
+    if (encoding !== 'identity' && !codecOf(encoding)) {
+      throw new MillraceError('BODY_INVALID', 'Content-Encoding: must be gzip or zstd, or left out');
     }
     if (this.#closed) throw new MillraceError('OVERLOADED', 'the server is stopping');
+    const overQuota = this.#options.quotas?.refusal(uuid);
+    if (overQuota) {
+      // Before it sends anything: a device that keeps its lines keeps its bytes, too.
+      this.#options.quotas?.refused(uuid, 0);
+      throw overQuota;
+    }
   }
 
   #enter(stream: OpenStream): void {
@@ -147,6 +179,11 @@ export class LogStreams implements AsyncDisposable {
     const streams = this.#open.get(stream.uuid);
     streams?.delete(stream);
     if (streams?.size === 0) this.#open.delete(stream.uuid);
+  }
+
+  /** Ends the streams of a device, whose key is none any more. */
+  end(uuid: string): void {
+    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
   }
 
   /** Reads no further, and returns when what was read is committed and acknowledged. */
@@ -188,14 +225,15 @@ class OpenStream {
     const { request, presence } = this.#options;
     using _online = presence.streaming(this.uuid);
     try {
-      if (request.headers['millrace-acks'] === 'stream') await this.#withAcks();
+      const acks = acksOf(request);
+      if (acks.has('stream')) await this.#withAcks(acks.has('short'));
       else await this.#withoutAcks();
     } finally {
       this.#done.resolve();
     }
   }
 
-  async #withAcks(): Promise<void> {
+  async #withAcks(short: boolean): Promise<void> {
     const { request, response, heartbeatMs = 20_000 } = this.#options;
     response.writeHead(200, {
       'content-type': 'application/x-ndjson',
@@ -205,7 +243,7 @@ class OpenStream {
     });
     response.flushHeaders();
     {
-      using acks = new AckWriter({ response, heartbeatMs });
+      using acks = new AckWriter({ response, heartbeatMs, short });
       const error = await this.#receive((ack) => acks.write(ack));
       if (error) acks.problem(error.toProblem());
     }
@@ -218,7 +256,7 @@ class OpenStream {
     const { request, response } = this.#options;
     const error = await this.#receive(() => undefined);
     if (response.destroyed) return;
-    if (error) refuseBody(request, response, error);
+    if (error) refuse(request, response, error, this.#options);
     else if (request.readableEnded) response.writeHead(201, { 'content-length': 0 }).end();
     else request.socket.destroy();
   }
@@ -227,16 +265,18 @@ class OpenStream {
   async #receive(
     onAck: (ack: { journal: string; through: number }) => void,
   ): Promise<MillraceError | undefined> {
-    const { request, response, ingest, log } = this.#options;
+    const { request, response, ingest, log, onRefused } = this.#options;
     const inbound = ingest.openStream(this.uuid, { via: 'http', onAck });
     let failure: MillraceError | undefined;
     try {
       const { signal } = this.#stopped;
-      const lines = encodingOf(request) === 'gzip' ? inflate(request, signal) : bytesOf(request, signal);
+      const codec = codecOf(encodingOf(request));
+      const lines = codec ? inflate(request, codec, signal) : bytesOf(request, signal);
       for await (const chunk of lines) await inbound.write(chunk);
     } catch (error) {
       // A peer that went away is no failure: devices do, and what was whole is kept.
       if (!request.destroyed || error instanceof MillraceError) failure = toMillraceError(error, log);
+      if (failure) onRefused?.(failure.code);
       if (failure && !response.destroyed) {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }
@@ -249,6 +289,26 @@ class OpenStream {
     }
     return failure;
   }
+}
+
+/** How soon a device that is over its quota may ask again: the quota may have been raised. */
+const defaultQuotaRetryS = 300;
+
+function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: MillraceError,
+  { quotaRetryS = defaultQuotaRetryS }: LogStreamsOptions,
+): void {
+  const isOurs = acksOf(request).has('stream');
+  const later = error.code === 'QUOTA_EXCEEDED' && isOurs;
+  refuseBody(request, response, error, later ? { 'retry-after': String(quotaRetryS) } : {});
+}
+
+/** The words of the header: how acknowledgements are wanted. */
+function acksOf(request: IncomingMessage): Set<string> {
+  const words = String(request.headers['millrace-acks'] ?? '').split(',');
+  return new Set(words.map((word) => word.trim().toLowerCase()));
 }
 
 function encodingOf(request: IncomingMessage): string {

@@ -9,11 +9,20 @@ import {
 } from '@millrace/wire';
 import * as z from 'zod';
 import { parseQuery } from '../query/index.ts';
-import { maxBuckets, maxContextLines, maxFacets, maxFacetValues, maxSeries } from '../store/index.ts';
+import {
+  maxBuckets,
+  maxContextLines,
+  maxFacets,
+  maxFacetValues,
+  maxPageLines,
+  maxPatterns,
+  maxSeries,
+} from '../store/index.ts';
+import { exportFormats } from './export/formats.ts';
 
-const once = (what: string) => z.string(`must be given once, as ${what}`);
+export const once = (what: string) => z.string(`must be given once, as ${what}`);
 
-const time = once('a time').transform((text, context) => {
+export const time = once('a time').transform((text, context) => {
   const ms = parseTime(text, Date.now());
   if (ms === undefined) {
     context.addIssue({ code: 'custom', message: `must be ${timeForms}` });
@@ -35,7 +44,7 @@ const level = once('a list of levels').transform((text, context): Level[] => {
 });
 
 /** A whole number, `standard` when it is not given. */
-const count = (least: number, most: number, standard: number) => {
+export const count = (least: number, most: number, standard: number) => {
   const rule = `must be a number from ${least} to ${most}`;
   return once('a number')
     .regex(/^\d{1,5}$/, rule)
@@ -149,6 +158,45 @@ export const facetsQuery = z.strictObject({
   limit: count(1, maxFacetValues, 10).describe(`Most values of each field, up to ${maxFacetValues}.`),
 });
 
+/** Query of `GET /api/v1/export`. */
+export const exportQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  format: z
+    .enum(exportFormats, 'must be ndjson, csv or text')
+    .default('ndjson')
+    .describe('How lines are written.'),
+  order: z
+    .enum(['asc', 'desc'], 'must be asc or desc')
+    .default('asc')
+    .describe('By time: `asc` gives the oldest first.'),
+  formulas: z
+    .enum(['escape', 'keep'], 'must be escape or keep')
+    .default('escape')
+    .describe("Cells of a CSV that a spreadsheet would run: `escape` puts a `'` before them."),
+});
+
+/** Query of `GET /api/v1/patterns`. */
+export const patternsQuery = z.strictObject({
+  ...filterParameters,
+  ...timeParameters,
+  limit: count(1, maxPatterns, 50).describe(
+    `Most patterns, those of most lines first, up to ${maxPatterns}.`,
+  ),
+});
+
+/** Query of `GET /device/v2/{uuid}/logs`. */
+export const balenaLogsQuery = z.strictObject({
+  stream: z.enum(['0', '1'], 'must be 0 or 1').default('0').describe('`1` to go on with what arrives.'),
+  count: once('a number')
+    .regex(/^(all|\d{1,5})$/, 'must be all, or a number from 0 to 10000')
+    .transform((text) => (text === 'all' ? text : Number(text)))
+    .refine((value) => value === 'all' || value <= maxPageLines, 'must be all, or a number from 0 to 10000')
+    .optional()
+    .describe('How many of the newest lines, up to 10000, or `all`. By default 1000; with `stream=1` none.'),
+  start: time.optional().describe('First time, inclusive: ms since 1970 or ISO 8601.'),
+});
+
 const lineOfContext = {
   id: once('the id of a line')
     .transform((text, context) => {
@@ -184,3 +232,46 @@ type Filter = z.output<typeof tailQuery>;
 export function conditionsOf<T extends Filter>({ level, text, query, ...rest }: T) {
   return { ...rest, levels: level, words: text, ...(query !== undefined && { query: parseQuery(query) }) };
 }
+
+/** A day, which the store can hold: it counts them in 16 bits. */
+const day = once('a day')
+  .regex(/^\d{4}-\d\d-\d\d$/, 'must be a day such as 2026-11-20')
+  .refine(
+    (text) => new Date(`${text}T00:00:00Z`).toJSON()?.slice(0, 10) === text,
+    'must be a day such as 2026-11-20',
+  )
+  .refine((text) => text >= '1970-01-01' && text < '2149-06-06', 'must be a day from 1970-01-01');
+
+const days = {
+  from: day.optional().describe('First day, UTC. By default the last 30 days are shown.'),
+  to: day.optional().describe('Last day, included. By default today.'),
+};
+
+/** Query of `GET /api/v1/devices/{uuid}/usage`. */
+export const usageOfDeviceQuery = z.strictObject(days);
+
+/** Query of `GET /api/v1/usage`. */
+export const usageQuery = z.strictObject({
+  ...days,
+  device: filterParameters.device,
+  limit: count(1, 10_000, 1000).describe('Most rows in the answer, up to 10000.'),
+  cursor: once('the cursor of the answer before')
+    .max(300, 'must be the cursor of the answer before')
+    .transform((text, context) => {
+      const after = day.safeParse(text.slice(0, 10));
+      if (after.success && text[10] === ' ') return { day: after.data, device: text.slice(11) };
+      context.addIssue({ code: 'custom', message: 'must be the cursor of the answer before' });
+      return z.NEVER;
+    })
+    .optional()
+    .describe('Where to go on: the cursor of the answer before, with the same other parameters.'),
+});
+
+/** Query of `DELETE /api/v1/devices/{uuid}/logs`. */
+export const deletionQuery = z.strictObject({
+  before: time
+    .optional()
+    .describe(
+      'Only lines with a time of their own before this: ms since 1970, ISO 8601, or an age such as `30d`. All when left out.',
+    ),
+});

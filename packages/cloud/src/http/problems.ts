@@ -46,10 +46,18 @@ export function sendProblem(reply: FastifyReply, error: MillraceError): FastifyR
 }
 
 /** Makes every error of a server, unknown addresses included, a problem document. */
-export function useProblems(app: FastifyInstance, log: Logger): void {
-  app.setErrorHandler((error, _request, reply) => sendProblem(reply, toMillraceError(error, log)));
+export function useProblems(
+  app: FastifyInstance,
+  { log, onRefused }: { log: Logger; onRefused: (code: ErrorCode) => void },
+): void {
+  app.setErrorHandler((error, _request, reply) => {
+    const problem = toMillraceError(error, log);
+    onRefused(problem.code);
+    return sendProblem(reply, problem);
+  });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?', 1)[0];
+    onRefused('NOT_FOUND');
     return sendProblem(
       reply,
       new MillraceError('NOT_FOUND', `nothing answers ${request.method} ${path} here`),
@@ -62,13 +70,19 @@ export function useProblems(app: FastifyInstance, log: Logger): void {
  * connection stays open for a moment and what comes is thrown away, because closing it with bytes unread resets
  * it, and the peer would lose the answer with it.
  */
-export function refuseBody(request: IncomingMessage, response: ServerResponse, error: MillraceError): void {
+export function refuseBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  error: MillraceError,
+  headers: Record<string, string> = {},
+): void {
   const body = JSON.stringify(error.toProblem());
   response.writeHead(error.status, {
     'content-type': problemType,
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
     connection: 'close',
+    ...headers,
     ...(error.status === 401 && { 'www-authenticate': 'Bearer' }),
   });
   response.write(body);

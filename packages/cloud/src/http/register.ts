@@ -1,12 +1,20 @@
 import { MillraceError } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
-import type { Identity } from '../identity/identity.ts';
+import type { Identity, Joining } from '../identity/identity.ts';
 import { bearerToken } from './bearer.ts';
 import { problemSchema } from './schemas.ts';
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set behind the check of a join key. */
+    joining?: Joining;
+  }
+}
+
 /** `POST /device/register`: an unknown device brings the join key and is known from then on (as balena's). */
 export const registerRoute: FastifyPluginAsyncZod<{ identity: Identity }> = async (app, { identity }) => {
+  app.decorateRequest('joining');
   const answer = z.object({ uuid: z.string(), api_key: z.string() });
   app.post(
     '/device/register',
@@ -14,9 +22,9 @@ export const registerRoute: FastifyPluginAsyncZod<{ identity: Identity }> = asyn
       bodyLimit: 64 * 1024,
       // Before the body is read: strangers get nothing parsed.
       onRequest: async (request) => {
-        if (!identity.isJoinKey(bearerToken(request.raw))) {
-          throw new MillraceError('UNAUTHORIZED', 'not the join key');
-        }
+        const joining = await identity.joining(bearerToken(request.raw));
+        if (!joining) throw new MillraceError('UNAUTHORIZED', 'not a join key');
+        request.joining = joining;
       },
       schema: {
         summary: 'Register a device',
@@ -39,12 +47,11 @@ export const registerRoute: FastifyPluginAsyncZod<{ identity: Identity }> = asyn
         },
       },
     },
-    async ({ body }, reply) => {
-      const { uuid, apiKey, created } = await identity.register({
-        uuid: body.uuid,
-        apiKey: body.api_key,
-        name: body.name ?? undefined,
-      });
+    async ({ body, joining }, reply) => {
+      const { uuid, apiKey, created } = await identity.register(
+        { uuid: body.uuid, apiKey: body.api_key, name: body.name ?? undefined },
+        joining,
+      );
       return reply.code(created ? 201 : 200).send({ uuid, api_key: apiKey });
     },
   );

@@ -1,4 +1,17 @@
-import { type ErrorCode, errorCatalogue, levels } from '@millrace/wire';
+import {
+  type BalenaLog,
+  type Context,
+  type Device,
+  type ErrorCode,
+  errorCatalogue,
+  type Facets,
+  type Gap,
+  type Histogram,
+  type LogPage,
+  levels,
+  type Patterns,
+  type StoredLine,
+} from '@millrace/wire';
 import * as z from 'zod';
 
 /** A line as the API shows it. */
@@ -17,8 +30,13 @@ export const lineSchema = z.object({
   appId: z.union([z.number(), z.string()]).optional(),
   seq: z.number().optional(),
   fields: z.record(z.string(), z.unknown()).optional(),
-  receivedAt: z.number().optional().describe('Ms since 1970, by the cloud.'),
-});
+  receivedAt: z.number().describe('Ms since 1970, by the cloud.'),
+}) satisfies z.ZodType<StoredLine>;
+
+export const pageSchema = z.object({
+  logs: z.array(lineSchema),
+  cursor: z.string().optional().describe('Present when there are more: pass it on to get them.'),
+}) satisfies z.ZodType<LogPage>;
 
 export const problemSchema = z
   .object({
@@ -48,7 +66,7 @@ export const histogramSchema = countsSchema.extend({
     .optional()
     .describe('The most frequent values of `by`, most lines first.'),
   other: countsSchema.optional().describe('All other values together.'),
-});
+}) satisfies z.ZodType<Histogram>;
 
 export const facetsSchema = z.object({
   facets: z.array(
@@ -60,19 +78,56 @@ export const facetsSchema = z.object({
       withoutLines: z.number().describe('Lines without a value.'),
     }),
   ),
-});
+}) satisfies z.ZodType<Facets>;
 
 export const contextSchema = z.object({
   line: lineSchema,
   before: z.array(lineSchema).describe('Oldest first, up to the line.'),
   after: z.array(lineSchema).describe('Oldest first, from the line.'),
-});
+}) satisfies z.ZodType<Context>;
+
+export const balenaLogSchema = z.object({
+  message: z.string(),
+  createdAt: z.number().describe('When it arrived, in ms since 1970.'),
+  timestamp: z.number(),
+  isSystem: z.boolean(),
+  isStdErr: z.boolean(),
+  serviceId: z.number().optional(),
+}) satisfies z.ZodType<BalenaLog>;
+
+export const patternsSchema = z.object({
+  patterns: z
+    .array(
+      z.object({
+        pattern: z.string().describe('What the lines have in common, with `<*>` for what differs.'),
+        count: z.number().describe('Lines among those that were examined.'),
+        share: z.number().describe('Of the lines examined, 0 to 1.'),
+        levels: z.object({ debug: z.number(), info: z.number(), warn: z.number(), error: z.number() }),
+        firstSeen: z.number().describe('Ms since 1970.'),
+        lastSeen: z.number(),
+        example: z
+          .object({ id: z.string(), device: z.string(), timestamp: z.number(), message: z.string() })
+          .describe('The newest of them; its message may be cut.'),
+      }),
+    )
+    .describe('Most lines first.'),
+  distinct: z.number().describe('Patterns there are in all.'),
+  total: z.number().describe('Lines that match.'),
+  examined: z.number().describe('Lines that were looked at: all, or of more than a million an even sample.'),
+}) satisfies z.ZodType<Patterns>;
 
 export const deviceSchema = z.object({
   uuid: z.string(),
   name: z.string().nullable(),
+  fleet: z.string().nullable().describe('Null for none.'),
+  tags: z.record(z.string(), z.string()),
   registered: z.boolean().describe('False for a device that is known by its lines alone.'),
   online: z.boolean().nullable().describe('Null when nothing was ever heard of it.'),
+  onlineChangedAt: z
+    .number()
+    .nullable()
+    .describe('Since when `online` has been what it is, in ms since 1970. Streams: since the cloud started.'),
+  reportedAt: z.number().nullable().describe('When it last reported its state.'),
   createdAt: z.number().nullable().describe('When it registered, in ms since 1970.'),
   firstSeen: z.number().nullable().describe('Arrival of its oldest line that is stored, in ms since 1970.'),
   lastSeen: z.number().nullable().describe('Arrival of its newest line.'),
@@ -89,7 +144,7 @@ export const deviceSchema = z.object({
     .describe(
       'Lines between its oldest and its newest that are not here: on their way, or shed by the device.',
     ),
-});
+}) satisfies z.ZodType<Device>;
 
 export const gapSchema = z.object({
   journal: z.string(),
@@ -101,6 +156,6 @@ export const gapSchema = z.object({
     .describe(
       'When the line right behind them came, in ms since 1970: since then, at the latest, they are known to be missing.',
     ),
-});
+}) satisfies z.ZodType<Gap>;
 
 export type DeviceView = z.infer<typeof deviceSchema>;

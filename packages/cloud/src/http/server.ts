@@ -5,25 +5,41 @@ import { MillraceError } from '@millrace/wire';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
+import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
 import type { Route } from '../peers/ownership.ts';
 import type { TailPeers } from '../peers/tail.ts';
 import type { Records } from '../records/records.ts';
+import type { PolicyBook } from '../retention/policy-book.ts';
+import type { QuotaBook } from '../retention/quota-book.ts';
+import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
-import { adminsOnly } from './bearer.ts';
+import { auditRoute } from './audit.ts';
+import { backupRoutes } from './backups.ts';
+import { balenaLogsRoute } from './balena-logs.ts';
+import { authorize, forReaders } from './bearer.ts';
+import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
 import { deviceRoutes } from './devices.ts';
+import { exportRoute } from './export/route.ts';
+import { fleetRoutes } from './fleets.ts';
 import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
+import { metricsRoute } from './metrics.ts';
 import { type PeerPayloadsOptions, peerPayloadsRoute } from './peer-payloads.ts';
+import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
+import { searchRoutes } from './searches.ts';
 import { tailRoute } from './tail.ts';
+import { tokenRoutes } from './tokens.ts';
+import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
 
 export interface HttpServerOptions {
@@ -33,12 +49,21 @@ export interface HttpServerOptions {
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
+  policies: PolicyBook;
+  sweeper: Sweeper;
+  quotas: QuotaBook;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Where several processes share the store. */
   peers?: HttpPeers;
+  /** Ends what a device has open at the broker, when its key has changed. */
+  disconnectMqtt?: (uuid: string) => void;
+  backups: Backups;
+  metrics: CloudMetrics;
+  /** What is shown at `/metrics`, beside what this server knows itself. */
+  metricsSources: Omit<MetricsSources, 'tails' | 'checks'>;
   log: Logger;
   /** Shown in the OpenAPI document. */
   version: string;
@@ -52,6 +77,8 @@ export interface HttpPeers extends PeerPayloadsOptions, TailPeers {
 /** For tests, mostly. */
 export interface HttpTuning {
   ackHeartbeatMs?: number;
+  quotaRetryS?: number;
+  tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
 }
@@ -72,7 +99,7 @@ export class HttpServer implements AsyncDisposable {
   }
 
   static async open(options: HttpServerOptions): Promise<HttpServer> {
-    const { log, tuning = {} } = options;
+    const { log, metrics, tuning = {} } = options;
     const app = Fastify({
       logger: false,
       // A log-stream lasts for hours, so a request as a whole has no limit; its headers do.
@@ -95,11 +122,13 @@ export class HttpServer implements AsyncDisposable {
       const path = request.url.split('?', 1)[0];
       log.debug({ method: request.method, path, status: reply.statusCode }, 'request');
     });
-    useProblems(app, log);
+    useProblems(app, { log, onRefused: (code) => metrics.noteRefusal(code) });
     const streams = new LogStreams({
       ...options,
-      heartbeatMs: tuning.ackHeartbeatMs,
       route: options.peers?.route,
+      onRefused: (code) => metrics.noteRefusal(code),
+      heartbeatMs: tuning.ackHeartbeatMs,
+      quotaRetryS: tuning.quotaRetryS,
     });
     const server = new HttpServer(app, streams);
     await server.#addRoutes(options);
@@ -108,7 +137,8 @@ export class HttpServer implements AsyncDisposable {
   }
 
   async #addRoutes(options: HttpServerOptions): Promise<void> {
-    const { identity, ingest, log, checks, mqttUpgrade, version, tuning = {} } = options;
+    const { identity, ingest, log, checks, metrics, metricsSources, mqttUpgrade, disconnectMqtt } = options;
+    const { version, tuning = {} } = options;
     const app = this.#app.withTypeProvider<ZodTypeProvider>();
     await app.register(swagger, {
       openapi: {
@@ -122,21 +152,56 @@ export class HttpServer implements AsyncDisposable {
     await app.register(this.#streams.route);
     if (options.peers) await app.register(peerPayloadsRoute, options.peers);
     await app.register(registerRoute, { identity });
+    await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });
+    const hub = new TailHub({ ingest, log });
+    const live = {
+      ...options,
+      hub,
+      signal: this.#stopping.signal,
+      recheckMs: tuning.tailRecheckMs,
+      heartbeatMs: tuning.tailHeartbeatMs,
+      maxWaitingBytes: tuning.tailMaxWaitingBytes,
+    };
+    await app.register(async (device) => {
+      device.decorateRequest('caller');
+      device.addHook('onRequest', authorize(identity));
+      await device.register(balenaLogsRoute, live);
+    });
+    await app.register(metricsRoute, {
+      identity,
+      metrics,
+      sources: {
+        ...metricsSources,
+        checks,
+        tails: () => ({ watchers: hub.size, skippedLines: hub.skippedLines }),
+      },
+    });
     await app.register(
       async (api) => {
-        api.addHook('onRequest', adminsOnly(identity));
+        api.decorateRequest('caller');
+        api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
-        await api.register(deviceRoutes, options);
-        await api.register(tailRoute, {
-          hub: new TailHub({ ingest, log }),
-          signal: this.#stopping.signal,
-          peers: options.peers,
-          log,
-          heartbeatMs: tuning.tailHeartbeatMs,
-          maxWaitingBytes: tuning.tailMaxWaitingBytes,
+        await api.register(exportRoute, options);
+        await api.register(deviceRoutes, {
+          ...options,
+          disconnect: (uuid) => {
+            this.#streams.end(uuid);
+            disconnectMqtt?.(uuid);
+          },
         });
-        api.get('/openapi.json', { schema: { hide: true } }, async () => this.#app.swagger());
+        await api.register(deviceStateRoutes, options);
+        await api.register(fleetRoutes, options);
+        await api.register(tokenRoutes, options);
+        await api.register(searchRoutes, options);
+        await api.register(auditRoute, options);
+        await api.register(backupRoutes, options);
+        await api.register(policyRoutes, options);
+        await api.register(usageRoutes, options);
+        await api.register(tailRoute, live);
+        api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
+          this.#app.swagger(),
+        );
       },
       { prefix: '/api/v1' },
     );

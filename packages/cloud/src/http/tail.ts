@@ -1,20 +1,30 @@
-import type { ServerResponse } from 'node:http';
+import { errorText } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
+import * as z from 'zod';
+import type { Identity } from '../identity/identity.ts';
 import { forwardedHeader } from '../peers/forward-stream.ts';
 import { followPeers, type TailPeers } from '../peers/tail.ts';
-import type { StoredLine } from '../store/index.ts';
+import { resolveGroups, type Scope } from '../query/index.ts';
+import type { Records } from '../records/records.ts';
+import type { LineFilter } from '../tail/filter.ts';
 import type { TailHub } from '../tail/hub.ts';
-import { callersScope } from './bearer.ts';
+import { bearerToken, callersScope, forReaders } from './bearer.ts';
+import { type LiveFormat, LiveWriter } from './live-writer.ts';
 import { conditionsOf, tailQuery } from './parameters.ts';
+import { problemSchema } from './schemas.ts';
 
 export interface TailRouteOptions {
   hub: TailHub;
+  identity: Identity;
+  records: Records;
+  log: Logger;
+  /** How often it is asked anew whether a watcher may still see what it sees. */
+  recheckMs?: number;
   /** Ends all tails when the server stops. */
   signal: AbortSignal;
   /** Where several processes share the store: the others. */
   peers?: TailPeers;
-  log: Logger;
   heartbeatMs?: number;
   /** What may wait for one watcher before lines are passed over. */
   maxWaitingBytes?: number;
@@ -29,10 +39,12 @@ export interface TailRouteOptions {
  *   : ping                                       a comment, when nothing else was sent for a while
  */
 export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, options) => {
-  const { hub, signal, peers, log, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
+  const { hub, identity, records, log, signal, peers } = options;
+  const { recheckMs = 10_000, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
   app.get(
     '/logs/tail',
     {
+      config: forReaders,
       exposeHeadRoute: false,
       schema: {
         summary: 'Follow lines as they arrive',
@@ -40,12 +52,24 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
           'Server-sent events: `log` with a line, `skipped` with `{"count":n}` when the reader was too slow for n lines.',
         tags: ['logs'],
         querystring: tailQuery,
-        produces: ['text/event-stream'],
+        response: {
+          200: {
+            description: 'Server-sent events.',
+            content: { 'text/event-stream': { schema: z.string() } },
+          },
+          '4xx': problemSchema,
+        },
       },
     },
     async (request, reply) => {
       // Before anything is written: a query that cannot be read is refused like any other.
-      const filter = { ...conditionsOf(request.query), scope: callersScope(request) };
+      const asked = conditionsOf(request.query);
+      const filterFor = async (scope: Scope): Promise<LineFilter> => ({
+        ...asked,
+        ...(asked.query && { query: await resolveGroups(asked.query, records.devices) }),
+        scope,
+      });
+      const filter = await filterFor(callersScope(request));
       reply.hijack();
       const response = reply.raw;
       response.on('error', () => undefined);
@@ -57,12 +81,35 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       });
       request.raw.socket.setNoDelay(true);
       request.raw.socket.setKeepAlive(true, 30_000);
-      const events = new EventWriter(response, { heartbeatMs, maxWaitingBytes });
-      const watching = hub.watch(filter, (line) => events.log(line));
+      const events = new LiveWriter(response, {
+        format: serverSentEvents,
+        heartbeatMs,
+        maxWaitingBytes,
+        onSkipped: () => hub.skippedLines++,
+      });
+      let watching = hub.watch(filter, (line) => events.write(line));
       const gone = new AbortController();
       const stop = () => response.end();
+      const recheck = async () => {
+        const caller = await identity.caller(bearerToken(request.raw));
+        if (!caller) {
+          response.end();
+          return;
+        }
+        const now = await filterFor(caller.scope);
+        if (isDone) return;
+        watching[Symbol.dispose]();
+        watching = hub.watch(now, (line) => events.write(line));
+      };
+      const rechecking = setInterval(() => {
+        // The records may be away for a moment; what was allowed is, until they say otherwise.
+        recheck().catch((error) => log.warn({ error: errorText(error) }, 'a tail could not be checked'));
+      }, recheckMs);
+      let isDone = false;
       const done = () => {
         gone.abort();
+        isDone = true;
+        clearInterval(rechecking);
         signal.removeEventListener('abort', stop);
         watching[Symbol.dispose]();
         events[Symbol.dispose]();
@@ -78,7 +125,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
             peers: peers.peers,
             address: request.url,
             authorization,
-            onLine: (line) => events.log(line),
+            onLine: (line) => events.write(line),
             onSkipped: (count) => events.skip(count),
             signal: gone.signal,
             log,
@@ -90,48 +137,12 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
   );
 };
 
-/** Writes events to one watcher, and counts instead of queueing when it does not keep up. */
-class EventWriter implements Disposable {
-  readonly #response: ServerResponse;
-  readonly #maxWaitingBytes: number;
-  readonly #heartbeat: NodeJS.Timeout;
-  #skipped = 0;
-
-  constructor(response: ServerResponse, options: { heartbeatMs: number; maxWaitingBytes: number }) {
-    this.#response = response;
-    this.#maxWaitingBytes = options.maxWaitingBytes;
-    response.on('drain', () => this.#caughtUp());
-    this.#heartbeat = setInterval(() => {
-      if (response.writableLength === 0) response.write(': ping\n\n');
-    }, options.heartbeatMs);
-  }
-
-  log(line: StoredLine): void {
-    // Once behind, stay out until all has been read: or every other line would come with a gap of its own.
-    if (this.#skipped > 0 || this.#response.writableLength > this.#maxWaitingBytes) {
-      this.#skipped++;
-      return;
-    }
-    this.#heartbeat.refresh();
+const serverSentEvents: LiveFormat = {
+  line(line) {
     // An id is one line of text whatever a device put into it; JSON has no newlines of its own.
     const id = line.id.replace(/[\r\n\0]/g, '');
-    this.#response.write(`event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`);
-  }
-
-  /** Lines that never came this far. */
-  skip(count: number): void {
-    this.#skipped += count;
-    if (this.#response.writableLength === 0) this.#caughtUp();
-  }
-
-  #caughtUp(): void {
-    if (this.#skipped === 0) return;
-    const count = this.#skipped;
-    this.#skipped = 0;
-    this.#response.write(`event: skipped\ndata: ${JSON.stringify({ count })}\n\n`);
-  }
-
-  [Symbol.dispose](): void {
-    clearInterval(this.#heartbeat);
-  }
-}
+    return `event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`;
+  },
+  skipped: (count) => `event: skipped\ndata: ${JSON.stringify({ count })}\n\n`,
+  heartbeat: ': ping\n\n',
+};

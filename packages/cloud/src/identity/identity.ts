@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { MillraceError } from '@millrace/wire';
 import type { Records } from '../records/records.ts';
+import { type Caller, callerOf, validToken } from './callers.ts';
 import { hashSecret, newSecret, readSecretFile, sameHash, writeSecretFile } from './secrets.ts';
 
 /** A device's uuid: it becomes a topic level and a path segment, so it holds nothing that either gives a meaning. */
@@ -26,6 +27,14 @@ export interface OpenIdentityOptions {
   joinKey?: string;
 }
 
+/** What came with a join key. */
+export interface Joining {
+  /** Name of the key. */
+  by: string;
+  /** Where the device is put. */
+  fleet: string | null;
+}
+
 export interface Registration {
   uuid: string;
   apiKey: string;
@@ -34,8 +43,8 @@ export interface Registration {
 }
 
 /**
- * Who may do what: one admin token (and the token of the local command line, made anew at each start), a key per
- * device, and the join key by which an unknown device registers.
+ * Who may do what: tokens (one for the admin, one of the local command line, made anew at each start), a key per
+ * device, and the join keys by which unknown devices register.
  */
 export class Identity {
   readonly joinKey: string;
@@ -55,10 +64,17 @@ export class Identity {
   static async open({ records, dataDir, adminToken, joinKey }: OpenIdentityOptions): Promise<Identity> {
     let newAdminToken: string | undefined;
     if (adminToken !== undefined) {
-      await records.saveToken({ name: adminTokenName, role: 'admin', hash: hashSecret(adminToken) });
-    } else if (!(await records.token(adminTokenName))) {
-      newAdminToken = newSecret();
-      await records.saveToken({ name: adminTokenName, role: 'admin', hash: hashSecret(newAdminToken) });
+      await records.tokens.save({ name: adminTokenName, role: 'admin', hash: hashSecret(adminToken) });
+    } else if (!(await records.tokens.get(adminTokenName))) {
+      const made = newSecret();
+      // Another process that starts at this moment on the same database may be quicker: then its token is the one.
+      const isOurs = await records.tokens.add({
+        name: adminTokenName,
+        role: 'admin',
+        hash: hashSecret(made),
+        createdBy: null,
+      });
+      if (isOurs) newAdminToken = made;
     }
     await saveCliToken(records, dataDir);
     return new Identity({ records, joinKey: joinKey ?? (await keptJoinKey(dataDir)), newAdminToken });
@@ -66,21 +82,33 @@ export class Identity {
 
   /** Whether a bearer token is an admin's. */
   async isAdmin(token: string | undefined): Promise<boolean> {
-    if (!token) return false;
-    const hash = hashSecret(token);
-    const found = await this.#records.tokenByHash(hash);
-    return found?.role === 'admin' && sameHash(found.hash, hash);
+    return (await validToken(this.#records, token))?.role === 'admin';
+  }
+
+  /** Whoever holds a bearer token. @throws MillraceError `FORBIDDEN` as {@link callerOf} does */
+  caller(token: string | undefined): Promise<Caller | undefined> {
+    return callerOf(this.#records, token);
   }
 
   /** Whether `key` is the key of this very device. */
   async isDevice(uuid: string, key: string | undefined): Promise<boolean> {
     if (!key || !uuidPattern.test(uuid)) return false;
-    const device = await this.#records.device(uuid);
-    return device !== undefined && sameHash(device.keyHash, hashSecret(key));
+    const device = await this.#records.devices.get(uuid);
+    return device?.keyHash != null && sameHash(device.keyHash, hashSecret(key));
   }
 
-  isJoinKey(key: string | undefined): boolean {
-    return key !== undefined && sameHash(hashSecret(key), this.#joinKeyHash);
+  /** Whether `key` is the key of any device: for addresses that do not say whose. */
+  async isOfDevice(key: string | undefined): Promise<boolean> {
+    return key !== undefined && (await this.#records.devices.hasKey(hashSecret(key)));
+  }
+
+  /** What a join key lets a device do: register, and into which fleet. `undefined` for a key that is none. */
+  async joining(key: string | undefined): Promise<Joining | undefined> {
+    if (!key) return undefined;
+    if (sameHash(hashSecret(key), this.#joinKeyHash)) return { by: 'join key', fleet: null };
+    const token = await validToken(this.#records, key);
+    if (token?.role !== 'join') return undefined;
+    return { by: token.name, fleet: token.fleets?.[0] ?? null };
   }
 
   /**
@@ -89,7 +117,10 @@ export class Identity {
    * @param apiKey the device's own choice; made here when it brings none
    * @throws MillraceError `BODY_INVALID` or `CONFLICT`
    */
-  async register(device: { uuid: string; apiKey?: string; name?: string }): Promise<Registration> {
+  async register(
+    device: { uuid: string; apiKey?: string; name?: string },
+    { by, fleet }: Joining = { by: 'join key', fleet: null },
+  ): Promise<Registration> {
     const { uuid, name } = device;
     if (!uuidPattern.test(uuid)) {
       throw new MillraceError('BODY_INVALID', 'uuid: must be 1 to 64 of A-Z, a-z, 0-9, "_" and "-"');
@@ -99,11 +130,24 @@ export class Identity {
       throw new MillraceError('BODY_INVALID', `api_key: must have at least ${minKeyChars} characters`);
     }
     const apiKey = device.apiKey ?? newSecret();
-    const created = await this.#records.addDevice({
-      uuid,
-      name: name ?? null,
-      keyHash: hashSecret(apiKey),
-      createdAtMs: Date.now(),
+    const keyHash = hashSecret(apiKey);
+    const created = await this.#records.transaction(async (records) => {
+      const isNew = await records.devices.add({
+        uuid,
+        name: name ?? null,
+        keyHash,
+        createdAtMs: Date.now(),
+        fleet,
+      });
+      if (isNew) {
+        await records.audit.append({
+          actor: by,
+          action: 'device.register',
+          subject: uuid,
+          detail: { ...(name && { name }), ...(fleet !== null && { fleet }) },
+        });
+      }
+      return isNew;
     });
     // A device that lost our answer asks again with the key it made; anyone else has another key.
     if (!created && !(await this.isDevice(uuid, apiKey))) {
@@ -127,9 +171,9 @@ async function saveCliToken(records: Records, dataDir: string): Promise<void> {
   const token = newSecret();
   // The one before may be under another name, when the folder has moved or the machine was renamed.
   const before = await readSecretFile(path);
-  if (before) await records.removeToken(hashSecret(before));
+  if (before) await records.tokens.removeByHash(hashSecret(before));
   // Named after the place, so that processes that share a database do not take each other's away.
   const name = `local CLI ${hostname()}:${resolve(dataDir)}`;
-  await records.saveToken({ name, role: 'admin', hash: hashSecret(token) });
+  await records.tokens.save({ name, role: 'admin', hash: hashSecret(token) });
   await writeSecretFile(path, token);
 }

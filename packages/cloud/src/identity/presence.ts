@@ -3,18 +3,30 @@ import type { Logger } from 'pino';
 import type { Records } from '../records/records.ts';
 import { uuidPattern } from './identity.ts';
 
+/** Most devices of which is held when their last log-stream ended. */
+const maxEnded = 100_000;
+/** A device that has said nothing but how it is counts as online for this long: two of its reports, and some time. */
+const reportHoldsMs = 11 * 60_000;
+
+/** Whether a device is online, and since when that has been so, in ms since 1970. */
+export interface Online {
+  online: boolean;
+  changedAtMs: number;
+}
+
 /** Most devices whose state is held until it is written. Beyond it further changes wait for the next message. */
 const maxWaiting = 10_000;
 
 /**
- * Which devices are online: those with an open log-stream to this process, and those that said so on their MQTT
- * status topic. Changes are written one at a time and the newest wins, so a flood of them writes no more often
+ * Which devices are online: those with an open log-stream to this process, those that said so on their MQTT
+ * status topic, and those that reported their state lately. Changes are written one at a time and the newest wins, so a flood of them writes no more often
  * than the database can.
  */
 export class Presence implements AsyncDisposable {
   readonly #records: Records;
   readonly #log: Logger;
-  readonly #streams = new Map<string, number>();
+  readonly #streams = new Map<string, { open: number; sinceMs: number }>();
+  readonly #ended = new Map<string, number>();
   readonly #waiting = new Map<string, { online: boolean; changedAtMs: number }>();
   #writing: Promise<void> | undefined;
   #closed = false;
@@ -26,21 +38,54 @@ export class Presence implements AsyncDisposable {
 
   /** Counts a log-stream as open until the returned handle is disposed of. */
   streaming(uuid: string): Disposable {
-    this.#streams.set(uuid, (this.#streams.get(uuid) ?? 0) + 1);
+    const stream = this.#streams.get(uuid) ?? { open: 0, sinceMs: Date.now() };
+    stream.open += 1;
+    this.#streams.set(uuid, stream);
     let open = true;
     return {
       [Symbol.dispose]: () => {
         if (!open) return;
         open = false;
-        const left = (this.#streams.get(uuid) ?? 1) - 1;
-        if (left > 0) this.#streams.set(uuid, left);
-        else this.#streams.delete(uuid);
+        stream.open -= 1;
+        if (stream.open > 0) return;
+        this.#streams.delete(uuid);
+        this.#noteEnd(uuid);
       },
     };
   }
 
-  isStreaming(uuid: string): boolean {
-    return this.#streams.has(uuid);
+  #noteEnd(uuid: string): void {
+    // The newest at the end: the first is the one to forget.
+    this.#ended.delete(uuid);
+    this.#ended.set(uuid, Date.now());
+    const [oldest] = this.#ended.keys();
+    if (this.#ended.size > maxEnded && oldest !== undefined) this.#ended.delete(oldest);
+  }
+
+  /**
+   * What all that is known of a device comes to; `undefined` when nothing is.
+   *
+   * @param said what it said last on its status topic
+   * @param reportedAtMs when it last reported its state
+   */
+  of(
+    uuid: string,
+    { said, reportedAtMs }: { said?: { online: boolean; changedAtMs: number }; reportedAtMs?: number },
+  ): Online | undefined {
+    const stream = this.#streams.get(uuid);
+    const since: number[] = [];
+    const until: number[] = [];
+    if (stream) since.push(stream.sinceMs);
+    if (said) (said.online ? since : until).push(said.changedAtMs);
+    if (reportedAtMs !== undefined) {
+      const silentAtMs = reportedAtMs + reportHoldsMs;
+      if (Date.now() < silentAtMs) since.push(reportedAtMs);
+      else until.push(silentAtMs);
+    }
+    if (since.length > 0) return { online: true, changedAtMs: Math.min(...since) };
+    const endedMs = this.#ended.get(uuid);
+    if (endedMs !== undefined) until.push(endedMs);
+    return until.length > 0 ? { online: false, changedAtMs: Math.max(...until) } : undefined;
   }
 
   /** Takes a message of `device/{uuid}/status`: `{"online":boolean}`. Anything else is logged and left alone. */
@@ -69,7 +114,7 @@ export class Presence implements AsyncDisposable {
     for (const [uuid, state] of this.#waiting) {
       this.#waiting.delete(uuid);
       try {
-        await this.#records.savePresence({ uuid, ...state });
+        await this.#records.presence.save({ uuid, ...state });
       } catch (error) {
         this.#log.warn({ device: uuid, error: errorText(error) }, 'a device status could not be saved');
       }

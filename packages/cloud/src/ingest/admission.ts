@@ -1,5 +1,6 @@
 import { type BatchPart, forEachLine, limits, type Overlap, parseLineId } from '@millrace/wire';
 import type { Logger } from 'pino';
+import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import type { Claim } from './claims.ts';
 import type { Coalescers } from './coalescers.ts';
@@ -17,6 +18,14 @@ import {
   rewriteValue,
 } from './strange-lines.ts';
 import { AdmittedLines, type TailListener } from './tail.ts';
+
+/** Holds devices to what they may send in a day. A QuotaBook does. */
+export interface Quotas {
+  /** Counts bytes of lines that are about to be admitted. @throws MillraceError `QUOTA_EXCEEDED`, at once or later */
+  admit(device: string, bytes: number): Promise<void> | undefined;
+  /** Notes that something was refused, and how much of it will not come again. */
+  refused(device: string, droppedBytes: number): void;
+}
 
 /** Lines of one journal that a sender has handed over. */
 export interface HandedOver {
@@ -56,6 +65,9 @@ export interface AdmissionOptions {
   ledgers: LedgerBook;
   overlaps: OverlapBook;
   log: Logger;
+  /** How long lines of a device are kept. */
+  retention: (device: string) => Retention;
+  quotas?: Quotas;
   /** Journal of lines that come without one. */
   ownJournal: string;
   listeners: ReadonlySet<TailListener>;
@@ -85,8 +97,40 @@ export class Admission {
     this.#options = options;
   }
 
-  /** Takes a part of a stream; its bytes are free again when the result is there. */
+  /**
+   * Takes a part of a stream; its bytes are free again when the result is there.
+   *
+   * @throws MillraceError `QUOTA_EXCEEDED`
+   */
   admit(device: string, part: BatchPart): Admitted | Promise<Admitted> {
+    // Lines of a batch are in a journal, and come again; of others this is the last that is seen.
+    const isKept = part.header !== null;
+    return this.#withinQuota(device, { bytes: part.bytes.byteLength, isKept }, () =>
+      this.#admitPart(device, part),
+    );
+  }
+
+  #withinQuota<T>(
+    device: string,
+    { bytes, isKept }: { bytes: number; isKept: boolean },
+    admit: () => T | Promise<T>,
+  ): T | Promise<T> {
+    const { quotas } = this.#options;
+    if (!quotas) return admit();
+    const refused = (error: unknown): never => {
+      quotas.refused(device, isKept ? 0 : bytes);
+      throw error;
+    };
+    let asking: Promise<void> | undefined;
+    try {
+      asking = quotas.admit(device, bytes);
+    } catch (error) {
+      refused(error);
+    }
+    return asking ? asking.catch(refused).then(admit) : admit();
+  }
+
+  #admitPart(device: string, part: BatchPart): Admitted | Promise<Admitted> {
     const { counters } = this.#options;
     const bytes = Buffer.from(part.bytes.buffer, part.bytes.byteOffset, part.bytes.byteLength);
     counters.bytes += bytes.length;
@@ -113,17 +157,23 @@ export class Admission {
     return this.#admitNumbered(run, overlaps);
   }
 
-  /** Takes values that were parsed already. */
+  /** Takes values that were parsed already. @throws MillraceError `QUOTA_EXCEEDED` */
   admitValues(device: string, values: readonly unknown[]): Admitted | Promise<Admitted> {
     const now = Date.now();
-    return this.#admitLoose(
-      device,
-      values.map((value) => {
-        const line = rewriteValue(value, now);
-        this.#options.counters.bytes += line.text.length;
-        return { ...line, bytes: line.text.length };
-      }),
-    );
+    const lines = values.map((value) => {
+      const line = rewriteValue(value, now);
+      return { ...line, bytes: line.text.length };
+    });
+    const bytes = lines.reduce((sum, line) => sum + line.bytes, 0);
+    return this.#withinQuota(device, { bytes, isKept: false }, () => {
+      this.#options.counters.bytes += bytes;
+      return this.#admitLoose(device, lines);
+    });
+  }
+
+  /** Takes a line of the cloud itself about a device. */
+  admitNotice(device: string, line: string): void {
+    this.#admitOwn(device, [line]);
   }
 
   /** Takes text that is no line of JSON at all. */
@@ -278,8 +328,8 @@ export class Admission {
   }
 
   #put(run: RowRun, claim?: Claim): Flight {
-    const { coalescers, listeners, counters, log } = this.#options;
-    const { flight, run: encoded } = coalescers.of(run.device).add(run, claim);
+    const { coalescers, retention, listeners, counters, log } = this.#options;
+    const { flight, run: encoded } = coalescers.of(run.device).add(run, retention(run.device), claim);
     counters.lines += run.count;
     if (listeners.size > 0) {
       const admitted = new AdmittedLines(encoded, flight.receivedMs);

@@ -4,6 +4,7 @@ import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { StoreError } from '../store/engine.ts';
 import type { JournalSeqs } from '../store/marks.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import type { Claim } from './claims.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
@@ -23,7 +24,6 @@ export interface FlightStore {
 export interface CoalescerOptions {
   store: FlightStore;
   log: Logger;
-  retentionDays: number;
   /** A flight this large leaves at once. */
   maxFlightBytes: number;
   /** How long the first line after a quiet spell waits for company. */
@@ -33,6 +33,8 @@ export interface CoalescerOptions {
   /** Pause after a failure; doubled each time, up to `retryMaxMs`. */
   retryMinMs: number;
   retryMaxMs: number;
+  /** Called with each flight that was committed: how long that took. */
+  onCommit?: (tookMs: number) => void;
 }
 
 export interface CommitStats {
@@ -88,9 +90,9 @@ export class Coalescer {
   }
 
   /** Takes rows. Never waits: ask {@link room} first. */
-  add(run: RowRun, claim?: Claim): { flight: Flight; run: EncodedRun } {
+  add(run: RowRun, retention: Retention, claim?: Claim): { flight: Flight; run: EncodedRun } {
     const flight = this.#collecting();
-    const encoded = flight.add(run, claim);
+    const encoded = flight.add(run, retention, claim);
     this.#waitingBytes += encoded.rows.length;
     if (flight.bytes >= this.#options.maxFlightBytes) this.#seal();
     return { flight, run: encoded };
@@ -136,7 +138,6 @@ export class Coalescer {
     const flight = new Flight({
       number: ++this.#flights,
       receivedMs: this.#lastReceivedMs,
-      retentionDays: this.#options.retentionDays,
     });
     if (closed) {
       flight.abandon();
@@ -185,6 +186,7 @@ export class Coalescer {
     commits.lastMs = tookMs;
     commits.maxMs = Math.max(commits.maxMs, tookMs);
     commits.totalMs += tookMs;
+    this.#options.onCommit?.(tookMs);
     this.#waitingBytes -= bytes;
     flight.commit();
     this.#wake();

@@ -38,9 +38,10 @@ export function plainerLine(run: EncodedRun, flight: Flight): EncodedRun {
     line ??= bytes;
   });
   if (run.count !== 1 || !line) throw new MillraceError('INTERNAL', 'only a single line can be made plainer');
-  const { device, journal, firstSeq, count, refusals } = run;
+  const { device, journal, firstSeq, count, retention, refusals } = run;
   const lines = Buffer.from(`${plainer(line, refusals, flight.receivedMs)}\n`);
-  const rows = encodeRows({ device, journal, firstSeq, count, lines }, flight);
+  const stamp = { receivedMs: flight.receivedMs, retention };
+  const rows = encodeRows({ device, journal, firstSeq, count, lines }, stamp);
   return { ...run, rows, refusals: refusals + 1 };
 }
 

@@ -1,4 +1,5 @@
 import { StoreError } from '../store/engine.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import { encodeRows, type RowRun } from '../store/row-format.ts';
 import type { Claim } from './claims.ts';
 
@@ -9,6 +10,7 @@ export interface EncodedRun {
   firstSeq: number;
   count: number;
   rows: Buffer;
+  retention: Retention;
   /** The right by which they were admitted, where there are several processes. */
   claim?: Claim;
   /** How often the store refused these very rows: each time they are made plainer. */
@@ -25,7 +27,6 @@ export class Flight {
   readonly number: number;
   /** Time of arrival of all its lines. No two flights of a process share one: it tells later which lines made it. */
   readonly receivedMs: number;
-  readonly retentionDays: number;
   /** Settles with the commit. Rejects only when ingest is closed before the store took it. */
   readonly done: Promise<void>;
   readonly #settle: PromiseWithResolvers<void>;
@@ -34,20 +35,19 @@ export class Flight {
   lines = 0;
   state: FlightState = 'collecting';
 
-  constructor(options: { number: number; receivedMs: number; retentionDays: number }) {
+  constructor(options: { number: number; receivedMs: number }) {
     this.number = options.number;
     this.receivedMs = options.receivedMs;
-    this.retentionDays = options.retentionDays;
     this.#settle = Promise.withResolvers<void>();
     this.done = this.#settle.promise;
     // Whoever waits gets the rejection; that nobody waits is no error.
     this.done.catch(() => undefined);
   }
 
-  add(run: RowRun, claim?: Claim): EncodedRun {
-    const rows = encodeRows(run, this);
+  add(run: RowRun, retention: Retention, claim?: Claim): EncodedRun {
+    const rows = encodeRows(run, { receivedMs: this.receivedMs, retention });
     const { device, journal, firstSeq, count } = run;
-    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, claim, refusals: 0 };
+    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, retention, claim, refusals: 0 };
     this.runs.push(encoded);
     this.bytes += rows.length;
     this.lines += count;

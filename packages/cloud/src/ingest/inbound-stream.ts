@@ -19,10 +19,20 @@ export interface InboundStreamOptions {
   admission: Admission;
   coalescer: Coalescer;
   log: Logger;
+  /** Counts what comes. */
+  received: Received;
   /** Chunks of all streams that wait for room. */
   held: HeldBytes;
   /** Called when the stream has ended in whatever way. */
   onClose: () => void;
+}
+
+/** What came by one protocol, whatever became of it. */
+export interface Received {
+  lines: number;
+  /** Uncompressed. */
+  bytes: number;
+  acks: number;
 }
 
 /** Bytes in memory on behalf of many, and how many that may be. */
@@ -49,6 +59,8 @@ export class InboundStream {
   #claim: Claim | undefined;
   /** Why no more is taken: another process answers for the device. */
   #moved: MillraceError | undefined;
+  /** Why nothing more of this device is taken today; what came before is committed all the same. */
+  #overQuota: MillraceError | undefined;
   /** Bytes written so far. */
   bytes = 0;
   /** Lines handed over so far, known ones included. */
@@ -64,7 +76,8 @@ export class InboundStream {
    * chunk alone.
    *
    * @throws MillraceError `OVERLOADED` when the chunks of all streams that wait are too many: this one takes no
-   * more, and its sender must come again; `DEVICE_ELSEWHERE` likewise; `STORE_FAILED` when ingest is closed
+   * more, and its sender must come again; `QUOTA_EXCEEDED` when its device has sent enough for today;
+   * `DEVICE_ELSEWHERE` when another process answers for it; `STORE_FAILED` when ingest is closed
    */
   write(chunk: Uint8Array): Promise<void> {
     const { held } = this.#options;
@@ -75,12 +88,18 @@ export class InboundStream {
       return Promise.reject(new MillraceError('OVERLOADED', `${held.bytes} bytes wait to be stored`));
     }
     held.bytes += chunk.length;
-    this.#tail = this.#tail
+    const taking = this.#tail
       .then(() => this.#take(chunk))
       .finally(() => {
         held.bytes -= chunk.length;
       });
-    return this.#tail.then(() => this.#checkMoved());
+    this.#tail = taking.catch((error) => this.#stopAtQuota(error));
+    return taking.then(() => this.#checkMoved());
+  }
+
+  #stopAtQuota(error: unknown): void {
+    if (!(error instanceof MillraceError) || error.code !== 'QUOTA_EXCEEDED') throw error;
+    this.#overQuota = error;
   }
 
   /**
@@ -92,9 +111,12 @@ export class InboundStream {
   async end(): Promise<void> {
     if (this.#state === 'open') {
       this.#state = 'ended';
-      this.#tail = this.#tail.then(async () => {
-        for (const part of this.#decoder.end()) await this.#admit(part);
-      });
+      this.#tail = this.#tail
+        .then(async () => {
+          if (this.#overQuota) return;
+          for (const part of this.#decoder.end()) await this.#admit(part);
+        })
+        .catch((error) => this.#stopAtQuota(error));
     }
     try {
       await this.#tail;
@@ -114,7 +136,10 @@ export class InboundStream {
   }
 
   async #take(chunk: Uint8Array): Promise<void> {
+    // What comes behind lines that were refused would be acknowledged with them.
+    if (this.#overQuota) throw this.#overQuota;
     this.bytes += chunk.length;
+    this.#options.received.bytes += chunk.length;
     for (let from = 0; from < chunk.length; from += sliceBytes) {
       if (this.#state === 'aborted' || this.#moved) return;
       const waiting = this.#options.coalescer.room();
@@ -127,6 +152,7 @@ export class InboundStream {
   async #admit(part: Parameters<Admission['admit']>[1]): Promise<void> {
     if (this.#moved) return;
     this.lines += part.count;
+    this.#options.received.lines += part.count;
     try {
       const admitting = this.#options.admission.admit(this.device, part);
       this.#note(admitting instanceof Promise ? await admitting : admitting);

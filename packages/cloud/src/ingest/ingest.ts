@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { MillraceError } from '@millrace/wire';
+import { encodeLine, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Watermark } from '../store/marks.ts';
+import type { Retention } from '../store/retention-plan.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
-import { Admission, type HandedOver, type LineCounters } from './admission.ts';
+import { Admission, type HandedOver, type LineCounters, type Quotas } from './admission.ts';
 import type { Claims } from './claims.ts';
 import type { CommitStats, FlightStore } from './coalescer.ts';
 import { Coalescers, type Lanes } from './coalescers.ts';
 import { Gate } from './gate.ts';
-import { type Ack, type HeldBytes, InboundStream } from './inbound-stream.ts';
+import { type Ack, type HeldBytes, InboundStream, type Received } from './inbound-stream.ts';
 import { elsewhere, LedgerBook } from './ledger-book.ts';
 import { OverlapBook, type OverlapStore } from './overlaps.ts';
 import { admitPayload, Collected, type PayloadRejection } from './payload.ts';
@@ -60,16 +61,23 @@ export interface IngestOptions {
   log: Logger;
   /** Same as a first {@link Ingest.subscribe}. */
   onAdmitted?: TailListener;
+  /** Called with each flight that was committed: how long that took. */
+  onCommit?: (tookMs: number) => void;
   /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
   onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
   /** Where several processes share the store: which devices this one answers for. */
   claims?: Claims;
-  /** How long lines are kept. Default 30. */
-  retentionDays?: number;
+  /** How long lines of a device are kept. Default: 30 days. */
+  retention?: (device: string) => Retention;
+  quotas?: Quotas;
 }
 
+export type Protocol = 'http' | 'mqtt';
+
 export interface IngestStats extends LineCounters {
+  /** By the way that it came. */
+  received: Record<Protocol, Received>;
   /** Messages, or rests of messages, that were turned away. */
   rejected: Record<PayloadRejection, number>;
   /** Streams open now. */
@@ -123,6 +131,10 @@ export class Ingest implements AsyncDisposable {
     raw: 0,
     oversized: 0,
   };
+  readonly #received: Record<Protocol, Received> = {
+    http: { lines: 0, bytes: 0, acks: 0 },
+    mqtt: { lines: 0, bytes: 0, acks: 0 },
+  };
   readonly #rejected: Record<PayloadRejection, number> = {
     bomb: 0,
     damaged: 0,
@@ -131,16 +143,16 @@ export class Ingest implements AsyncDisposable {
   };
 
   constructor(options: IngestOptions) {
-    const { store, log, retentionDays = 30 } = options;
+    const { store, log, retention = () => 30 } = options;
     this.#limits = { ...defaults, ...options.limits };
     this.#log = log;
-    this.#coalescers = new Coalescers({ ...this.#limits, store, log, retentionDays });
+    this.#coalescers = new Coalescers({ ...this.#limits, store, log, onCommit: options.onCommit });
     this.#held = this.#coalescers.all.map(({ maxWaitingBytes }) => ({ bytes: 0, maxBytes: maxWaitingBytes }));
     this.#overlaps = new OverlapBook({
       ...this.#limits,
       store,
       log,
-      retentionDays,
+      retention,
       maxDevices: this.#limits.maxLedgers,
       settled: (device) => this.#coalescers.of(device).settled(),
     });
@@ -156,6 +168,8 @@ export class Ingest implements AsyncDisposable {
       ledgers: this.#ledgers,
       overlaps: this.#overlaps,
       log,
+      retention,
+      quotas: options.quotas,
       ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
         .toString(36)
         .padStart(16, '0')}`,
@@ -172,10 +186,15 @@ export class Ingest implements AsyncDisposable {
    *
    * @throws MillraceError `PARAMETER_INVALID` for a device name that cannot be
    */
-  openStream(device: string, options: { via: 'http' | 'mqtt'; onAck?: (ack: Ack) => void }): InboundStream {
+  openStream(device: string, options: { via: Protocol; onAck?: (ack: Ack) => void }): InboundStream {
+    const received = this.#received[options.via];
     const stream: InboundStream = new InboundStream({
       device: checkDeviceName(device),
-      onAck: options.onAck ?? (() => undefined),
+      onAck: (ack) => {
+        received.acks++;
+        options.onAck?.(ack);
+      },
+      received,
       admission: this.#admission,
       coalescer: this.#coalescers.of(device),
       held: this.#heldFor(device),
@@ -191,7 +210,7 @@ export class Ingest implements AsyncDisposable {
    * acknowledged by then, and which seqs around its own are stored. An empty message is nothing.
    *
    * @throws MillraceError `PARAMETER_INVALID`, `BODY_TOO_LARGE`; `OVERLOADED` when too much waits (the sender must
-   * send it again); `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
+   * send it again); `QUOTA_EXCEEDED`; `BOMB_REFUSED` (what came before the limit is kept and committed); `STORE_FAILED` when closed
    */
   async acceptPayload(
     device: string,
@@ -229,6 +248,7 @@ export class Ingest implements AsyncDisposable {
       device,
       admission: this.#admission,
       coalescer: this.#coalescers.of(device),
+      received: this.#received.mqtt,
       maxInflatedBytes: this.#limits.maxInflatedBytes,
       inflateGate: this.#inflateGate,
       onRejected: (reason: PayloadRejection) => {
@@ -261,6 +281,7 @@ export class Ingest implements AsyncDisposable {
       if (through > 0) acks.push({ journal, through });
       stored.push({ journal, ranges: ledger.storedAround(first, last) });
     }
+    this.#received.mqtt.acks += stored.length;
     return { acks, stored };
   }
 
@@ -277,9 +298,19 @@ export class Ingest implements AsyncDisposable {
     };
   }
 
+  /** Writes a warning of the cloud into the log of a device. */
+  notify(device: string, message: string): void {
+    const source = { type: 'manager', name: 'cloud' } as const;
+    this.#admission.admitNotice(
+      device,
+      encodeLine({ message, timestamp: Date.now(), level: 'warn', source }),
+    );
+  }
+
   stats(): IngestStats {
     return {
       ...this.#counters,
+      received: { http: { ...this.#received.http }, mqtt: { ...this.#received.mqtt } },
       rejected: { ...this.#rejected },
       streams: this.#streams.size,
       waitingBytes: this.#coalescers.waitingBytes,

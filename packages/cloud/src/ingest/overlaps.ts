@@ -8,6 +8,7 @@ import {
   repeatKey,
   type ToldOverlaps,
 } from '../store/repeats.ts';
+import { longestDays, type Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
 import type { Claim } from './claims.ts';
@@ -40,7 +41,8 @@ export interface OverlapBookOptions {
   log: Logger;
   /** Resolves when all that was admitted of a device by now is committed. */
   settled: (device: string) => Promise<void>;
-  retentionDays: number;
+  /** How long lines of a device are kept. */
+  retention: (device: string) => Retention;
   /** Devices with overlaps that are kept in memory. */
   maxDevices: number;
   retryMinMs: number;
@@ -169,7 +171,7 @@ export class OverlapBook {
     const counterparts = known?.relations.of(journal) ?? [];
     if (!known || counterparts.length === 0 || unknown.length === 0) return [];
     await this.#options.settled(device);
-    const { store, retentionDays } = this.#options;
+    const { store, retention } = this.#options;
     const parts = counterparts.map(({ other }) => other);
     const spans = known.stored;
     if (!spans.has(journal)) {
@@ -192,6 +194,8 @@ export class OverlapBook {
     }
     const repeats = repeatsAmong(lines, journal, received, relations);
     if (repeats.length === 0) return [];
+    // As long as the lines that they repeat, whichever level those have.
+    const retentionDays = longestDays(retention(device));
     const save = { device, journal, repeats, retentionDays, token: randomUUID() };
     await this.#ask(device, journal, () => store.saveRepeats(save));
     return rangesOf(repeats);

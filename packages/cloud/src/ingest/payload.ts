@@ -1,14 +1,17 @@
-import { constants, createGunzip } from 'node:zlib';
 import { BatchDecoder, errorText, limits, MillraceError, parseHeader } from '@millrace/wire';
+import { type Codec, codecOfBytes } from '../compression/codecs.ts';
 import { type Admission, type Admitted, type HandedOver, sliceBytes } from './admission.ts';
 import type { Coalescer } from './coalescer.ts';
 import { type Flight, later } from './flight.ts';
 import type { Gate } from './gate.ts';
+import type { Received } from './inbound-stream.ts';
 
 export interface PayloadContext {
   device: string;
   admission: Admission;
   coalescer: Coalescer;
+  /** Counts what comes. */
+  received: Received;
   /** Most bytes that a compressed payload may grow to. */
   maxInflatedBytes: number;
   /** Counts a payload, or the rest of one, that was turned away. */
@@ -27,6 +30,7 @@ const sliceValues = 500;
  *   1f 8b …             gzip, of one or several members: an NDJSON stream as over HTTP. Of one cut short, what is
  *                       whole is kept. A damaged one is not trusted at all: a wrong line stored under a right seq
  *                       would keep out the right one.
+ *   28 b5 2f fd …       zstd, of one or several frames: likewise
  *   {"batch":…}\n…      the same, uncompressed
  *   {"count","logs"}    the lines in `logs`
  *   [ … ]               each element is a line
@@ -35,14 +39,15 @@ const sliceValues = 500;
  *
  * What is admitted goes to `collected` as it happens, so it is there when this throws, too.
  *
- * @throws MillraceError `BOMB_REFUSED` after it kept what came before the limit; `BODY_INVALID` for damaged gzip
+ * @throws MillraceError `BOMB_REFUSED` after it kept what came before the limit; `BODY_INVALID` for damaged data
  */
 export async function admitPayload(
   payload: Buffer,
   context: PayloadContext,
   collected: Collected,
 ): Promise<void> {
-  if (payload[0] === 0x1f && payload[1] === 0x8b) await admitGzip(payload, context, collected);
+  const codec = codecOfBytes(payload);
+  if (codec) await admitCompressed(payload, codec, context, collected);
   else await admitPlain(payload, context, collected);
 }
 
@@ -74,8 +79,10 @@ async function admitPlain(payload: Buffer, context: PayloadContext, collected: C
     return;
   }
   const values = valuesOf(value);
+  context.received.bytes += payload.length;
   for (let from = 0; from < values.length; from += sliceValues) {
     await context.coalescer.room();
+    context.received.lines += Math.min(sliceValues, values.length - from);
     collected.add(
       await context.admission.admitValues(context.device, values.slice(from, from + sliceValues)),
     );
@@ -90,24 +97,29 @@ function valuesOf(value: unknown): readonly unknown[] {
   return [value];
 }
 
-async function admitGzip(payload: Buffer, context: PayloadContext, collected: Collected): Promise<void> {
+async function admitCompressed(
+  payload: Buffer,
+  codec: Codec,
+  context: PayloadContext,
+  collected: Collected,
+): Promise<void> {
   const { maxInflatedBytes, inflateGate, onRejected } = context;
   // The gate bounds how many are held inflated at a time.
   using _permit = await inflateGate.enter();
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
-    // Z_SYNC_FLUSH at the end of the input: a stream that is cut short gives what it has instead of an error.
-    const gunzip = createGunzip({ chunkSize: sliceBytes, finishFlush: constants.Z_SYNC_FLUSH });
-    gunzip.end(payload);
-    for await (const chunk of gunzip) {
+    const decoder = codec.createDecoder(sliceBytes);
+    for (const piece of codec.createCutter()(payload)) decoder.write(piece);
+    decoder.end();
+    for await (const chunk of decoder) {
       bytes += chunk.length;
       if (bytes > maxInflatedBytes) break;
       chunks.push(chunk);
     }
   } catch (error) {
     onRejected('damaged');
-    throw new MillraceError('BODY_INVALID', `damaged gzip: ${errorText(error)}`, { cause: error });
+    throw new MillraceError('BODY_INVALID', `damaged ${codec.name}: ${errorText(error)}`, { cause: error });
   }
   await admitChunks(chunks, context, collected);
   if (bytes > maxInflatedBytes) {
@@ -119,18 +131,23 @@ async function admitGzip(payload: Buffer, context: PayloadContext, collected: Co
 async function admitChunks(chunks: Buffer[], context: PayloadContext, collected: Collected): Promise<void> {
   const decoder = new BatchDecoder();
   for (const chunk of chunks) await admitStream(chunk, decoder, context, collected);
-  for (const part of decoder.end()) collected.add(await context.admission.admit(context.device, part));
+  for (const part of decoder.end()) {
+    context.received.lines += part.count;
+    collected.add(await context.admission.admit(context.device, part));
+  }
 }
 
 async function admitStream(
   bytes: Buffer,
   decoder: BatchDecoder,
-  { device, admission, coalescer }: PayloadContext,
+  { device, admission, coalescer, received }: PayloadContext,
   collected: Collected,
 ): Promise<void> {
+  received.bytes += bytes.length;
   for (let from = 0; from < bytes.length; from += sliceBytes) {
     await coalescer.room();
     for (const part of decoder.push(bytes.subarray(from, from + sliceBytes))) {
+      received.lines += part.count;
       collected.add(await admission.admit(device, part));
     }
   }

@@ -5,10 +5,10 @@ import {
   type LogSource,
   lineId,
   parseLevel,
+  type StoredLine,
   sourceTypes,
 } from '@millrace/wire';
 import { forEachRowLine } from '../store/row-format.ts';
-import type { StoredLine } from '../store/search.ts';
 import type { EncodedRun } from './flight.ts';
 
 /** Lines that were admitted just now; they are on their way to disk. */

@@ -1,8 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { errorText } from '@millrace/wire';
+import { errorText, type StoredLine } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { PeerRecord } from '../records/peer-table.ts';
-import type { StoredLine } from '../store/index.ts';
 import { forwardedHeader } from './forward-stream.ts';
 
 export interface TailPeers {

@@ -10,7 +10,13 @@ export type Query =
   | { kind: 'not'; part: Query }
   | { kind: 'levels'; levels: readonly Level[] }
   | { kind: 'stderr'; isStdErr: boolean }
-  | { kind: 'match'; target: Target; test: Test };
+  | { kind: 'match'; target: Target; test: Test }
+  /** Of devices that belong together. Becomes `devices` before the query is answered, see groups.ts. */
+  | { kind: 'group'; group: DeviceGroup; test: Test }
+  | { kind: 'devices'; devices: ReadonlySet<string> };
+
+/** What devices are told apart by: their fleet, or what they have under a tag's key. */
+export type DeviceGroup = { kind: 'fleet' } | { kind: 'tag'; key: string };
 
 export type Target =
   | { kind: 'message' }

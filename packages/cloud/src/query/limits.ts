@@ -12,4 +12,6 @@ export const queryLimits = {
   /** Keys inside one another in the name of a field: what is deeper is shown as text, see packages/wire/src/fields.ts. */
   maxFieldDepth: 8,
   maxFieldLength: 256,
+  /** Devices that fleets and tags may stand for: each is named to the store, some 40 bytes apiece. */
+  maxDevices: 100_000,
 } as const;

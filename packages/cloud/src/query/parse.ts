@@ -1,6 +1,7 @@
 import { isLevel, type Level, levelRank, levels, parseLevel, parseLevelFilter } from '@millrace/wire';
 import {
   type Bound,
+  type DeviceGroup,
   everyLine,
   type NameColumn,
   nameColumns,
@@ -130,6 +131,13 @@ class Parser {
     if (value.kind === 'regex') this.#checkRegex(value);
     if (name === 'level') return { kind: 'levels', levels: levelsOf(value, comparison) };
     if (name === 'stream') return streamOf(value, comparison);
+    const group = groupOf(name, field ?? value);
+    if (group) {
+      if (comparison !== undefined || value.kind === 'range') {
+        throw new QueryError(value, `a value to match, as ${name} has no order`);
+      }
+      return { kind: 'group', group, test: testOf(value) };
+    }
     const target = targetOf(name, field ?? value);
     if (comparison === undefined && value.kind !== 'range') {
       const test = testOf(value);
@@ -176,6 +184,15 @@ class Parser {
     const shown = this.#text.slice(token.offset, token.offset + Math.min(token.length, 40));
     return new QueryError(token, expected, found ?? (token.kind === 'end' ? 'a blank' : shown));
   }
+}
+
+/** `fleet` and `tag.<key>` are about the line's device, as the cloud's records have it. */
+function groupOf(name: string, span: Span): DeviceGroup | undefined {
+  if (name === 'fleet') return { kind: 'fleet' };
+  if (!name.startsWith('tag.')) return undefined;
+  const key = name.slice('tag.'.length);
+  if (key === '' || key.length > queryLimits.maxFieldLength) throw new QueryError(span, 'the key of a tag');
+  return { kind: 'tag', key };
 }
 
 /** `fields.level` is the line's own field of that name; `level` is the line's level. */

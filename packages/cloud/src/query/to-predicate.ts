@@ -1,9 +1,10 @@
-import type { StoredLine } from '../store/search.ts';
+import type { StoredLine } from '@millrace/wire';
 import type { NameColumn, Query, Test } from './ast.ts';
 import { fieldNumber, fieldText, fieldValue } from './fields.ts';
 import { isWithin } from './parse.ts';
 import { compileRegex, messageRegex, regexSource, wholeValueRegex } from './regex.ts';
 import { asciiLower, numberIn } from './text.ts';
+import { unresolved } from './to-sql.ts';
 
 export type LinePredicate = (line: StoredLine) => boolean;
 
@@ -30,6 +31,10 @@ export function queryPredicate(query: Query): LinePredicate {
     }
     case 'stderr':
       return (line) => line.isStdErr === query.isStdErr;
+    case 'group':
+      throw unresolved();
+    case 'devices':
+      return (line) => query.devices.has(line.device);
     case 'match': {
       const { target, test } = query;
       if (target.kind === 'message') {
@@ -65,7 +70,8 @@ function messageTest(test: Test): (message: string) => boolean {
   }
 }
 
-function nameTest(test: Test): (name: string) => boolean {
+/** Of a name, or any text that is compared as it is. */
+export function nameTest(test: Test): (name: string) => boolean {
   switch (test.kind) {
     case 'text':
       return (name) => name === test.text;

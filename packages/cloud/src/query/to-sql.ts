@@ -1,7 +1,9 @@
+import { MillraceError } from '@millrace/wire';
 import { containsPattern, string, stringList } from '../store/sql.ts';
 import type { NameColumn, Piece, Query, Test } from './ast.ts';
 import { fieldExistsSql, fieldIsSql, fieldRangeSql, fieldTextSql } from './fields.ts';
 import { messageRegex, regexSource, requiredTexts, wholeValueRegex } from './regex.ts';
+import { devicesSql } from './scope.ts';
 import { asciiLower, numberIn } from './text.ts';
 
 /**
@@ -21,11 +23,20 @@ export function querySql(query: Query): string {
       return query.levels.length === 0 ? 'false' : `level IN ${stringList(query.levels)}`;
     case 'stderr':
       return query.isStdErr ? 'is_stderr' : '(NOT is_stderr)';
+    case 'group':
+      throw unresolved();
+    case 'devices':
+      return devicesSql(query.devices);
     case 'match':
       if (query.target.kind === 'message') return messageSql(query.test);
       if (query.target.kind === 'name') return nameSql(query.target.name, query.test);
       return fieldSql(query.target.path, query.test);
   }
+}
+
+/** A fault of ours: {@link resolveGroups} comes before. */
+export function unresolved(): MillraceError {
+  return new MillraceError('INTERNAL', 'a query was to be answered whose fleets and tags are not resolved');
 }
 
 function messageSql(test: Test): string {

@@ -2,6 +2,7 @@ import { access, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import { errorText, MillraceError } from '@millrace/wire';
+import { DrizzleQueryError } from 'drizzle-orm';
 import { drizzle as drizzleServer } from 'drizzle-orm/node-postgres';
 import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
 import { drizzle as drizzleEmbedded } from 'drizzle-orm/pglite';
@@ -15,6 +16,8 @@ export type Database = PgDatabase<PgQueryResultHKT, typeof schema>;
 export interface OpenedDatabase {
   database: Database;
   close(): Promise<void>;
+  /** The whole of an embedded one, as a gzipped tar. */
+  dump?: () => Promise<Uint8Array>;
 }
 
 /**
@@ -35,7 +38,11 @@ export async function openEmbedded(folder: string): Promise<OpenedDatabase> {
       await rename(unfinished, folder);
     }
     const client = await PGlite.create(folder);
-    return { database: drizzleEmbedded({ client, schema }), close: () => client.close() };
+    return {
+      database: drizzleEmbedded({ client, schema }),
+      close: () => client.close(),
+      dump: async () => new Uint8Array(await (await client.dumpDataDir('gzip')).arrayBuffer()),
+    };
   } catch (error) {
     throw new MillraceError(
       'DATA_DIR_UNUSABLE',
@@ -47,13 +54,29 @@ export async function openEmbedded(folder: string): Promise<OpenedDatabase> {
   }
 }
 
+/** Makes the folder of an embedded database out of a dump of one. */
+export async function restoreEmbedded(dump: Uint8Array<ArrayBuffer>, folder: string): Promise<void> {
+  const unfinished = `${folder}.unfinished`;
+  await rm(unfinished, { recursive: true, force: true });
+  const made = await PGlite.create({ dataDir: unfinished, loadDataDir: new Blob([dump]) });
+  await made.close();
+  await rename(unfinished, folder);
+}
+
 /**
  * Connects to a PostgreSQL server.
  *
  * @throws MillraceError `CONFIG_INVALID` naming DATABASE_URL when it cannot be reached; never with its password
  */
 export async function openServer(url: string, log: Logger): Promise<OpenedDatabase> {
-  const pool = new pg.Pool({ connectionString: url, max: 8, connectionTimeoutMillis: 10_000 });
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: 8,
+    connectionTimeoutMillis: 10_000,
+    // A server that vanished without a word would otherwise be waited for for a quarter of an hour.
+    query_timeout: 30_000,
+    keepAlive: true,
+  });
   // A connection that breaks while idle has nobody else to tell; the pool replaces it.
   pool.on('error', (error) => log.warn({ error: errorText(error) }, 'a connection to PostgreSQL broke'));
   try {
@@ -66,6 +89,30 @@ export async function openServer(url: string, log: Logger): Promise<OpenedDataba
     });
   }
   return { database: drizzleServer({ client: pool, schema }), close: () => pool.end() };
+}
+
+/** What the database says of a failure, without the statement and its values. */
+export function recordsError(error: unknown): MillraceError {
+  if (error instanceof MillraceError) return error;
+  const cause = error instanceof DrizzleQueryError ? error.cause : error;
+  return new MillraceError('RECORDS_FAILED', errorText(cause), { cause });
+}
+
+/** The same object, whose methods throw nothing but MillraceError. */
+export function guarded<T extends object>(tables: T): T {
+  return new Proxy(tables, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        const result: unknown = Reflect.apply(value, target, args);
+        if (!(result instanceof Promise)) return result;
+        return result.catch((error) => {
+          throw recordsError(error);
+        });
+      };
+    },
+  });
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -3,6 +3,16 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { errorText, MillraceError } from '@millrace/wire';
 
+/** Whether {@link lockFolder} failed because another process holds the folder. */
+export function isHeldElsewhere(error: unknown): boolean {
+  return (
+    error instanceof MillraceError &&
+    (error.cause as { errcode?: number } | undefined)?.errcode === sqliteBusy
+  );
+}
+
+const sqliteBusy = 5;
+
 /**
  * Claims a data folder for this process, and makes the folder when there is none. The claim is a lock of the
  * operating system on the file `cloud.lock` (held through SQLite, since Node itself has none), so it ends with
@@ -20,7 +30,7 @@ export async function lockFolder(folder: string): Promise<Disposable> {
     database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
   } catch (error) {
     database?.close();
-    const locked = (error as { errcode?: number }).errcode === 5;
+    const locked = (error as { errcode?: number }).errcode === sqliteBusy;
     const reason = locked ? 'another running Millrace cloud uses it' : errorText(error);
     throw new MillraceError('DATA_DIR_UNUSABLE', `${folder}: ${reason}`, { cause: error });
   }

@@ -1,6 +1,6 @@
 /** The tables of `peer-table.ts`. */
 export const peersMigration = {
-  version: 3,
+  version: 5,
   name: 'peers',
   statements: [
     `CREATE TABLE cloud_peers (

@@ -1,29 +1,25 @@
 import { join } from 'node:path';
-import { eq, sql } from 'drizzle-orm';
+import { sql } from 'drizzle-orm';
 import type { Logger } from 'pino';
-import { type OpenedDatabase, openEmbedded, openServer } from './database.ts';
+import { Audit, type AuditEntry } from './audit.ts';
+import {
+  type Database,
+  guarded,
+  type OpenedDatabase,
+  openEmbedded,
+  openServer,
+  recordsError,
+} from './database.ts';
+import { DeviceRecords } from './devices.ts';
+import { FleetRecords } from './fleets.ts';
 import { migrate } from './migrations.ts';
 import { PeerTable } from './peer-table.ts';
-import { devices, presence, tokens } from './schema.ts';
-
-export interface DeviceRecord {
-  uuid: string;
-  name: string | null;
-  keyHash: string;
-  createdAtMs: number;
-}
-
-export interface TokenRecord {
-  name: string;
-  role: string;
-  hash: string;
-}
-
-export interface PresenceRecord {
-  uuid: string;
-  online: boolean;
-  changedAtMs: number;
-}
+import { PolicyRecords } from './policies.ts';
+import { PresenceRecords } from './presence.ts';
+import { QuotaRefusals } from './refusals.ts';
+import { SavedSearches } from './searches.ts';
+import { DeviceStates } from './states.ts';
+import { TokenRecords } from './tokens.ts';
 
 export interface OpenRecordsOptions {
   /** The embedded database lives in `records` below it. */
@@ -33,12 +29,43 @@ export interface OpenRecordsOptions {
   log: Logger;
 }
 
-/** What must survive beside the log lines: devices, tokens, who was online. */
-export class Records implements AsyncDisposable {
+/**
+ * The records by what they are about: of the database, or of a transaction in it. Every method throws MillraceError
+ * `RECORDS_FAILED` when the database does not do its part.
+ */
+class RecordTables {
+  readonly devices: DeviceRecords;
+  readonly fleets: FleetRecords;
+  readonly tokens: TokenRecords;
+  readonly presence: PresenceRecords;
+  readonly states: DeviceStates;
+  readonly searches: SavedSearches;
+  readonly policies: PolicyRecords;
+  readonly refusals: QuotaRefusals;
+  readonly audit: Audit;
+
+  constructor(database: Database) {
+    this.devices = guarded(new DeviceRecords(database));
+    this.fleets = guarded(new FleetRecords(database));
+    this.tokens = guarded(new TokenRecords(database));
+    this.presence = guarded(new PresenceRecords(database));
+    this.states = guarded(new DeviceStates(database));
+    this.searches = guarded(new SavedSearches(database));
+    this.policies = guarded(new PolicyRecords(database));
+    this.refusals = guarded(new QuotaRefusals(database));
+    this.audit = guarded(new Audit(database));
+  }
+}
+
+export type { RecordTables };
+
+/** What must survive beside the log lines: devices, fleets, tokens, saved searches, and who did what. */
+export class Records extends RecordTables implements AsyncDisposable {
   readonly #opened: OpenedDatabase;
   #closed = false;
 
   private constructor(opened: OpenedDatabase) {
+    super(opened.database);
     this.#opened = opened;
   }
 
@@ -60,73 +87,32 @@ export class Records implements AsyncDisposable {
     return new Records(opened);
   }
 
+  /** Runs changes that belong together: all happen, or, when `work` throws, none. */
+  async transaction<T>(work: (records: RecordTables) => Promise<T>): Promise<T> {
+    try {
+      return await this.#opened.database.transaction((tx) => work(new RecordTables(tx)));
+    } catch (error) {
+      throw recordsError(error);
+    }
+  }
+
   /** The processes of this cloud and what each answers for. */
   get peers(): PeerTable {
     return new PeerTable(this.#opened.database);
   }
 
-  async device(uuid: string): Promise<DeviceRecord | undefined> {
-    const [row] = await this.#opened.database.select().from(devices).where(eq(devices.uuid, uuid)).limit(1);
-    return row;
+  /** Like {@link transaction}, with an entry of the audit that is there exactly if the changes are. */
+  audited<T>(entry: AuditEntry, work: (records: RecordTables) => Promise<T>): Promise<T> {
+    return this.transaction(async (records) => {
+      const result = await work(records);
+      await records.audit.append(entry);
+      return result;
+    });
   }
 
-  async devices(): Promise<DeviceRecord[]> {
-    return this.#opened.database.select().from(devices).orderBy(devices.uuid);
-  }
-
-  /** Adds a device. Returns false, and changes nothing, when its uuid is known already. */
-  async addDevice(device: DeviceRecord): Promise<boolean> {
-    const added = await this.#opened.database
-      .insert(devices)
-      .values(device)
-      .onConflictDoNothing()
-      .returning({ uuid: devices.uuid });
-    return added.length > 0;
-  }
-
-  async token(name: string): Promise<TokenRecord | undefined> {
-    const [row] = await this.#opened.database.select().from(tokens).where(eq(tokens.name, name)).limit(1);
-    return row;
-  }
-
-  /** Looks a token up by its SHA-256 (hex). */
-  async tokenByHash(hash: string): Promise<TokenRecord | undefined> {
-    const [row] = await this.#opened.database.select().from(tokens).where(eq(tokens.hash, hash)).limit(1);
-    return row;
-  }
-
-  /** Saves a token under its name, in place of the one that had the name. */
-  async saveToken(token: TokenRecord): Promise<void> {
-    await this.#opened.database
-      .insert(tokens)
-      .values({ ...token, createdAtMs: Date.now() })
-      .onConflictDoUpdate({
-        target: tokens.name,
-        set: { role: token.role, hash: token.hash, createdAtMs: Date.now() },
-      });
-  }
-
-  async removeToken(hash: string): Promise<void> {
-    await this.#opened.database.delete(tokens).where(eq(tokens.hash, hash));
-  }
-
-  async presence(): Promise<PresenceRecord[]> {
-    return this.#opened.database.select().from(presence);
-  }
-
-  async savePresence(record: PresenceRecord): Promise<void> {
-    await this.#opened.database
-      .insert(presence)
-      .values(record)
-      .onConflictDoUpdate({
-        target: presence.uuid,
-        set: { online: record.online, changedAtMs: record.changedAtMs },
-      });
-  }
-
-  /** Nobody is connected to a broker that only just started: what was said before its last stop no longer holds. */
-  async forgetPresence(): Promise<void> {
-    await this.#opened.database.update(presence).set({ online: false }).where(eq(presence.online, true));
+  /** All of the embedded database, for a backup; `undefined` for a server, which has its own means. */
+  async dump(): Promise<Uint8Array | undefined> {
+    return this.#opened.dump?.();
   }
 
   /** Throws when the database does not answer. */

@@ -1,8 +1,8 @@
-import { MillraceError } from '@millrace/wire';
+import { type Context, MillraceError } from '@millrace/wire';
 import { type Scope, scopeSql } from '../query/index.ts';
 import { whereSql } from './conditions.ts';
 import type { Select } from './log-reader.ts';
-import { type LogRow, lineOf, positionSql, type StoredLine, selectLines } from './search.ts';
+import { type LogRow, lineOf, positionSql, selectLines } from './search.ts';
 import { integer, string } from './sql.ts';
 
 export interface ContextQuery {
@@ -15,13 +15,6 @@ export interface ContextQuery {
   after: number;
   /** From the same container (or the same other source, for a line of no container), or from the whole device. */
   within: 'container' | 'device';
-}
-
-export interface Context {
-  line: StoredLine;
-  /** Both in the order of a search, oldest first. */
-  before: StoredLine[];
-  after: StoredLine[];
 }
 
 export const maxContextLines = 1000;

@@ -9,6 +9,7 @@ import {
   type EngineSettings,
   type InsertOptions,
   type LogEngine,
+  maxQueryBytes,
   StoreError,
   shortReason,
 } from './engine.ts';
@@ -21,6 +22,8 @@ export interface EmbeddedEngineOptions {
   log: Logger;
   /** Cap on the engine's memory. Beyond it a statement fails, the process lives. Default: a quarter of the RAM. */
   maxMemoryBytes?: number;
+  /** Where backups are written to and read from. Without it there are none. */
+  backupDir?: string;
   /** Queries that run at a time; more wait their turn. Default 4. */
   querySessions?: number;
   /** Queries that may wait; more are refused. Default 256. */
@@ -32,7 +35,8 @@ export interface EmbeddedEngineOptions {
  *
  * - One statement at a time per session: inserts have a session of their own, queries share a pool of them.
  * - A statement holds a thread of libuv's pool while it runs, so the pool must be larger than the sessions are.
- * - An abort settles the promise but not the statement. None is ever aborted: `max_execution_time` ends it, or close().
+ * - Its own way to abort settles the promise but not the statement. So one that nobody waits for any more is killed, by
+ *   a mark that it carries and through a session that does nothing else. Others end by `max_execution_time`, or close().
  * - One data folder per process, and one process per folder (a lock file).
  * - It reads stdin into inserts: see stdin-shield.ts.
  */
@@ -41,20 +45,24 @@ export class EmbeddedEngine implements LogEngine {
   readonly database = 'millrace';
   readonly place: string;
   readonly #inserts: Session;
+  readonly #control: Session;
   readonly #queries: Session[];
   readonly #idle: Session[];
   readonly #maxWaiting: number;
   readonly #drain: () => Promise<void>;
   readonly #waiting: PromiseWithResolvers<Session>[] = [];
+  #marks = 0;
+  #controlTail: Promise<unknown> = Promise.resolve();
   #insertTail: Promise<unknown> = Promise.resolve();
   #running = 0;
   #closing: Promise<void> | undefined;
   #allDone: (() => void) | undefined;
 
   private constructor(place: string, sessions: Session[], maxWaiting: number, drain: () => Promise<void>) {
-    const [inserts, ...queries] = sessions;
+    const [inserts, control, ...queries] = sessions;
     this.place = place;
     this.#inserts = inserts as Session;
+    this.#control = control as Session;
     this.#queries = queries;
     this.#idle = [...queries];
     this.#maxWaiting = maxWaiting;
@@ -68,14 +76,14 @@ export class EmbeddedEngine implements LogEngine {
     const configFile = join(dataDir, 'engine.xml');
     try {
       await mkdir(dataDir, { recursive: true, mode: 0o700 });
-      await writeFile(configFile, engineConfig(options.maxMemoryBytes ?? Math.floor(totalmem() / 4)));
+      await writeFile(configFile, engineConfig(options));
     } catch (error) {
       throw new MillraceError('DATA_DIR_UNUSABLE', `${dataDir}: ${errorText(error)}`, { cause: error });
     }
     const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);
-    if (threads < querySessions + 2) {
+    if (threads < querySessions + 3) {
       log.warn(
-        { threads, needed: querySessions + 2 },
+        { threads, needed: querySessions + 3 },
         'UV_THREADPOOL_SIZE is small: searches may hold up inserts. Set it to 16 or more before the start',
       );
     }
@@ -86,9 +94,11 @@ export class EmbeddedEngine implements LogEngine {
     await drainPending();
     const sessions: Session[] = [];
     try {
-      for (let i = 0; i < querySessions + 1; i++) {
+      for (let i = 0; i < querySessions + 2; i++) {
         sessions.push(
-          new ChdbSession(join(dataDir, 'clickhouse'), { connectionArgs: [`--config-file=${configFile}`] }),
+          new ChdbSession(join(dataDir, 'clickhouse'), {
+            connectionArgs: [`--config-file=${configFile}`, `--max_query_size=${maxQueryBytes}`],
+          }),
         );
       }
     } catch (error) {
@@ -129,11 +139,11 @@ export class EmbeddedEngine implements LogEngine {
     }
   }
 
-  async query<T>(sql: string, settings: EngineSettings = {}): Promise<T[]> {
-    const text = await this.#run(
-      withSettings(sql, { output_format_json_quote_64bit_integers: 0, ...settings }),
-      'JSONEachRow',
-    );
+  async query<T>(sql: string, settings: EngineSettings = {}, signal?: AbortSignal): Promise<T[]> {
+    const format = { output_format_json_quote_64bit_integers: 0, ...settings };
+    const text = signal
+      ? await this.#runUntil(signal, (mark) => withSettings(sql, { ...format, log_comment: mark }))
+      : await this.#run(withSettings(sql, format), 'JSONEachRow');
     const rows: T[] = [];
     let from = 0;
     for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', from)) {
@@ -148,13 +158,48 @@ export class EmbeddedEngine implements LogEngine {
     await this.#run(sql, 'Null');
   }
 
-  async #run(sql: string, format: string): Promise<string> {
+  /** Runs a statement that carries a mark, and kills it by that when the signal is aborted. */
+  async #runUntil(signal: AbortSignal, markedSql: (mark: string) => string): Promise<string> {
+    const mark = `millrace-${++this.#marks}`;
+    let isOver = false;
+    const kill = async () => {
+      while (!isOver) {
+        await this.#kill(mark);
+        // One that had not quite begun is met the next time.
+        if (!isOver) await pause(50);
+      }
+    };
+    let killing: Promise<void> | undefined;
+    const stop = () => {
+      killing = kill();
+    };
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      return await this.#run(markedSql(mark), 'JSONEachRow', signal);
+    } finally {
+      isOver = true;
+      signal.removeEventListener('abort', stop);
+      await killing;
+    }
+  }
+
+  #kill(mark: string): Promise<unknown> {
+    const run = this.#controlTail.then(() =>
+      this.#control.queryAsync(`KILL QUERY WHERE Settings['log_comment'] = ${string(mark)} ASYNC`),
+    );
+    // Without it the statement runs into its time limit, and that is all there is to lose.
+    this.#controlTail = run.catch(() => undefined);
+    return this.#controlTail;
+  }
+
+  async #run(sql: string, format: string, signal?: AbortSignal): Promise<string> {
     if (this.#closing) throw new StoreError('the store is closed');
     // Counted while it waits for a session, too, so that close() outlasts it.
     this.#running++;
     try {
       const session = await this.#take();
       try {
+        if (signal?.aborted) throw new StoreError('nobody waits for the answer any more');
         return (await session.queryAsync(sql, { format })).text();
       } catch (error) {
         throw asStoreError(error);
@@ -207,7 +252,8 @@ export class EmbeddedEngine implements LogEngine {
       // One that had not quite begun is met the next time.
       await Promise.race([done, pause(100)]);
     }
-    for (const session of [this.#inserts, ...this.#queries]) session.close();
+    await this.#controlTail;
+    for (const session of [this.#inserts, this.#control, ...this.#queries]) session.close();
     await this.#drain();
   }
 
@@ -251,7 +297,12 @@ function asStoreError(error: unknown): unknown {
 }
 
 // The engine's own defaults are a server's: 0.9 of the RAM, and caches of 5 GiB each.
-function engineConfig(maxMemoryBytes: number): string {
+function engineConfig({ maxMemoryBytes = Math.floor(totalmem() / 4), backupDir }: EmbeddedEngineOptions) {
+  const backups =
+    backupDir === undefined
+      ? ''
+      : `
+  <backups><allowed_path>${xmlText(resolve(backupDir))}</allowed_path></backups>`;
   return `<clickhouse>
   <max_server_memory_usage>${maxMemoryBytes}</max_server_memory_usage>
   <mark_cache_size>67108864</mark_cache_size>
@@ -259,7 +310,11 @@ function engineConfig(maxMemoryBytes: number): string {
   <primary_index_cache_size>67108864</primary_index_cache_size>
   <index_uncompressed_cache_size>0</index_uncompressed_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
-  <background_pool_size>2</background_pool_size>
+  <background_pool_size>2</background_pool_size>${backups}
 </clickhouse>
 `;
+}
+
+function xmlText(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

@@ -25,6 +25,9 @@ export interface InsertFence {
   database: string;
 }
 
+/** Longest statement: what may be read can be limited to many devices, each of which it names. */
+export const maxQueryBytes = 16 * 1024 * 1024;
+
 /** A ClickHouse, inside this process or elsewhere. The same SQL works on both. */
 export interface LogEngine extends AsyncDisposable {
   readonly kind: 'embedded' | 'server';
@@ -40,11 +43,12 @@ export interface LogEngine extends AsyncDisposable {
    */
   insertRows(bytes: Buffer, options: InsertOptions): Promise<void>;
   /**
-   * Rows of a SELECT, one object each. The statement must hold no SETTINGS of its own.
+   * Rows of a SELECT, one object each. The statement must hold no SETTINGS of its own. An abort of the signal ends the
+   * statement in the engine, too, and this rejects.
    *
    * @throws StoreError
    */
-  query<T>(sql: string, settings?: EngineSettings): Promise<T[]>;
+  query<T>(sql: string, settings?: EngineSettings, signal?: AbortSignal): Promise<T[]>;
   /**
    * Runs a statement that returns nothing. Never an INSERT with VALUES: the embedded engine would take its rows
    * from this process's stdin.
@@ -81,6 +85,10 @@ const rowsAtFault = new Set([
 
 /** FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: nothing but a fence throws so. */
 const fencedCode = 395;
+const noRoom = new Set([
+  75, // CANNOT_WRITE_TO_FILE_DESCRIPTOR
+  243, // NOT_ENOUGH_SPACE
+]);
 
 /** `STORE_FAILED`, with what ClickHouse said. */
 export class StoreError extends MillraceError {
@@ -96,6 +104,11 @@ export class StoreError extends MillraceError {
   /** True when another process has claimed what the insert was admitted under. */
   get fenced(): boolean {
     return this.engineCode === fencedCode;
+  }
+
+  /** True when there was no room on the disk. */
+  get diskFull(): boolean {
+    return this.engineCode !== undefined && noRoom.has(this.engineCode);
   }
 
   /** True when the rows themselves were refused, and not the store that failed. */

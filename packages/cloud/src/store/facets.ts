@@ -1,4 +1,4 @@
-import { MillraceError } from '@millrace/wire';
+import { type Facet, type Facets, MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
 import { columnSql } from './columns.ts';
 import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
@@ -10,22 +10,6 @@ export interface FacetQuery extends LineConditions {
   fields: readonly string[];
   /** Most values of each, 1 to {@link maxFacetValues}. */
   limit: number;
-}
-
-export interface Facet {
-  field: string;
-  /** Most lines first; equally many by value. Long values are cut, and counted by what is left. */
-  values: { value: string; count: number }[];
-  /** Values there are in all. */
-  distinct: number;
-  /** Lines with a value that is not among `values`. */
-  otherLines: number;
-  /** Lines without a value. */
-  withoutLines: number;
-}
-
-export interface Facets {
-  facets: Facet[];
 }
 
 export const maxFacets = 10;

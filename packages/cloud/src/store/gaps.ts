@@ -1,4 +1,5 @@
 import type { LogEngine } from './engine.ts';
+import { journalsSettings, journalsSql } from './journals.ts';
 import { readWatermark } from './marks.ts';
 import { integer, string, stringList } from './sql.ts';
 
@@ -9,7 +10,7 @@ export interface Gap {
   from: number;
   to: number;
   lines: number;
-  /** When the line right behind it came, ms since 1970: since then, at the latest, it is known. */
+  /** When the line right behind it came, ms since 1970; or the journal's last, if that one has been removed. */
   since: number;
 }
 
@@ -25,14 +26,10 @@ const maxJournals = 100;
  */
 export async function readGaps(engine: LogEngine, device: string, most: number): Promise<Gap[]> {
   const where = `device = ${string(device)}`;
-  const journals = await engine.query<{ journal: string; lowest: number }>(
-    `SELECT journal, min(low) AS lowest FROM (
-       SELECT journal, count() AS n, min(seq) AS low, max(seq) AS high, max(received) AS last
-       FROM millrace.logs WHERE ${where} GROUP BY journal
-       UNION ALL
-       SELECT journal, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high, max(received) AS last
-       FROM millrace.repeats WHERE ${where} GROUP BY journal)
-     GROUP BY journal HAVING sum(n) < max(high) - min(low) + 1 ORDER BY max(last) DESC LIMIT ${maxJournals}`,
+  const journals = await engine.query<{ journal: string; lowest: number; last: number }>(
+    `SELECT journal, low AS lowest, toUnixTimestamp64Milli(lastReceived) AS last FROM (${journalsSql([where])})
+     WHERE n < high - low + 1 ORDER BY lastReceived DESC LIMIT ${maxJournals}`,
+    journalsSettings,
   );
   const gaps: Omit<Gap, 'since'>[] = [];
   for (const { journal, lowest } of journals) {
@@ -54,12 +51,13 @@ export async function readGaps(engine: LogEngine, device: string, most: number):
      GROUP BY journal, seq`,
   );
   const since = new Map(arrivals.map((arrival) => [`${arrival.journal} ${arrival.seq}`, arrival.since]));
-  const order = journals.map(({ journal }) => journal);
+  const order = new Map(journals.map(({ journal, last }, index) => [journal, { index, last }]));
+  const orderOf = ({ journal }: { journal: string }) => order.get(journal)?.index ?? 0;
   return gaps
-    .flatMap((gap) => {
-      const known = since.get(`${gap.journal} ${gap.to + 1}`);
-      // The line behind it is expiring at this moment.
-      return known === undefined ? [] : { ...gap, since: known };
-    })
-    .sort((a, b) => order.indexOf(a.journal) - order.indexOf(b.journal) || a.from - b.from);
+    .map((gap) => ({
+      ...gap,
+      // The line behind it may have been removed; by the last one it was known for sure.
+      since: since.get(`${gap.journal} ${gap.to + 1}`) ?? order.get(gap.journal)?.last ?? 0,
+    }))
+    .sort((a, b) => orderOf(a) - orderOf(b) || a.from - b.from);
 }

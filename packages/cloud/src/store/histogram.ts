@@ -1,4 +1,4 @@
-import { MillraceError } from '@millrace/wire';
+import { type Histogram, MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
 import { columnSql } from './columns.ts';
 import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
@@ -14,28 +14,6 @@ export interface HistogramQuery extends LineConditions {
   stepMs?: number;
   /** Most values of `by` that are counted by themselves, the most frequent ones, 1 to {@link maxSeries}. */
   series: number;
-}
-
-/** Counts of one value, one for each bucket. */
-export interface Series {
-  /** `null` for lines that have none. */
-  value: string | null;
-  count: number;
-  counts: number[];
-}
-
-export interface Histogram {
-  /** Beginning of the first bucket, ms since 1970; a multiple of `stepMs`. */
-  since: number;
-  /** End of the last bucket, exclusive. */
-  until: number;
-  stepMs: number;
-  count: number;
-  counts: number[];
-  /** With `by` only: the most frequent values, most lines first. */
-  series?: Series[];
-  /** Lines of the values that are not among `series`. */
-  other?: { count: number; counts: number[] };
 }
 
 export const maxBuckets = 1000;

@@ -1,15 +1,21 @@
 export type { LineConditions } from './conditions.ts';
-export { type Context, type ContextQuery, maxContextLines } from './context.ts';
+export { type ContextQuery, maxContextLines } from './context.ts';
 export { type LogEngine, StoreError } from './engine.ts';
-export { type Facets, maxFacets, maxFacetValues } from './facets.ts';
-export { type Histogram, type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
-export { LogReader, type SearchResult } from './log-reader.ts';
+export { maxFacets, maxFacetValues } from './facets.ts';
+export { type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
+export { inspectStore } from './inspect.ts';
+export { LogReader } from './log-reader.ts';
 export {
   type DeviceStats,
   LogStore,
   type OpenStoreOptions,
   openStore,
+  restoreStore,
+  type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
-export { maxPageLines, type SearchQuery, type StoredLine } from './search.ts';
+export { maxPatterns, type PatternsQuery } from './patterns.ts';
+export type { Deletion, Partition, RemovalReason } from './removal.ts';
+export { maxPageLines, type SearchQuery } from './search.ts';
 export type { SeqRange } from './seq-ranges.ts';
+export type { DayUsage, Removal, UsageQuery } from './usage.ts';

@@ -32,7 +32,7 @@ export class StoreLane {
     const { database } = this.engine;
     const settings: EngineSettings = rowSettings;
     return this.engine.insertRows(rows, {
-      table: 'millrace.log_ingest',
+      table: 'millrace.log_arrivals',
       format: 'CSV',
       settings,
       ...options,

@@ -1,22 +1,30 @@
-import { MillraceError } from '@millrace/wire';
-import type { Scope } from '../query/index.ts';
-import { type Context, type ContextQuery, readContext } from './context.ts';
+import {
+  type Context,
+  type Facets,
+  type Histogram,
+  type LogPage,
+  MillraceError,
+  type Patterns,
+} from '@millrace/wire';
+import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
+import type { LineConditions } from './conditions.ts';
+import { type ContextQuery, readContext } from './context.ts';
 import { type LogEngine, StoreError } from './engine.ts';
-import { type FacetQuery, type Facets, readFacets } from './facets.ts';
-import { type Histogram, type HistogramQuery, readHistogram } from './histogram.ts';
-import { type LogRow, page, type SearchQuery, type StoredLine, searchSql } from './search.ts';
-
-export interface SearchResult {
-  logs: StoredLine[];
-  /** Set when there are more. */
-  cursor?: string;
-}
+import { type Export, type ExportQuery, readExport } from './export.ts';
+import { type FacetQuery, readFacets } from './facets.ts';
+import { type HistogramQuery, readHistogram } from './histogram.ts';
+import { type PatternsQuery, readPatterns } from './patterns.ts';
+import { type LogRow, page, type SearchQuery, searchSql } from './search.ts';
 
 export interface LogReaderOptions {
   engine: LogEngine;
   scope: Scope;
+  /** Resolves what a query says about fleets and tags; without it such a query is refused. */
+  groups?: DeviceGroups;
   /** Longest that one statement may run. */
   maxSeconds: number;
+  /** Ends what is running, when nobody waits for the answer any more. */
+  signal?: AbortSignal;
 }
 
 /** Runs a SELECT about lines within the limits of a reader. */
@@ -40,27 +48,32 @@ const regexRefused = 427;
 export class LogReader {
   readonly #engine: LogEngine;
   readonly #scope: Scope;
+  readonly #groups: DeviceGroups | undefined;
   readonly #maxSeconds: number;
+  readonly #signal: AbortSignal | undefined;
 
-  constructor({ engine, scope, maxSeconds }: LogReaderOptions) {
+  constructor({ engine, scope, groups, maxSeconds, signal }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
+    this.#groups = groups;
     this.#maxSeconds = maxSeconds;
+    this.#signal = signal;
   }
 
   /** One page of lines. */
-  async search(query: SearchQuery): Promise<SearchResult> {
-    return page(await this.#select<LogRow>(searchSql(query, this.#scope)), query);
+  async search(query: SearchQuery): Promise<LogPage> {
+    const asked = await this.#resolved(query);
+    return page(await this.#select<LogRow>(searchSql(asked, this.#scope)), asked);
   }
 
   /** Counts lines by time, and within that by a value. */
-  histogram(query: HistogramQuery): Promise<Histogram> {
-    return readHistogram(this.#select, query, this.#scope);
+  async histogram(query: HistogramQuery): Promise<Histogram> {
+    return readHistogram(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** Counts lines by the values of fields, the most frequent first. */
-  facets(query: FacetQuery): Promise<Facets> {
-    return readFacets(this.#select, query, this.#scope);
+  async facets(query: FacetQuery): Promise<Facets> {
+    return readFacets(this.#select, await this.#resolved(query), this.#scope);
   }
 
   /** The lines around a line. @throws MillraceError `NOT_FOUND` */
@@ -68,14 +81,31 @@ export class LogReader {
     return readContext(this.#select, query, this.#scope);
   }
 
+  /** Clusters lines by how they read. */
+  async patterns(query: PatternsQuery): Promise<Patterns> {
+    return readPatterns(this.#select, await this.#resolved(query), this.#scope);
+  }
+
+  /** All lines, as a stream. */
+  async export(query: ExportQuery): Promise<Export> {
+    return readExport(this.#select, await this.#resolved(query), this.#scope);
+  }
+
+  /** What is asked, without fleets and tags. */
+  async #resolved<T extends LineConditions>(asked: T): Promise<T> {
+    if (asked.query === undefined) return asked;
+    return { ...asked, query: await resolveGroups(asked.query, this.#groups) };
+  }
+
   readonly #select: Select = async <T>(sql: string) => {
     try {
-      return await this.#engine.query<T>(sql, {
+      const settings = {
         max_execution_time: this.#maxSeconds,
         max_result_bytes: maxAnswerBytes,
         result_overflow_mode: 'throw',
         max_bytes_before_external_group_by: maxGroupBytes,
-      });
+      };
+      return await this.#engine.query<T>(sql, settings, this.#signal);
     } catch (error) {
       throw this.#explain(error);
     }

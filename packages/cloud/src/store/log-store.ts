@@ -1,15 +1,26 @@
-import { MillraceError } from '@millrace/wire';
+import { type LogPage, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
-import { type Scope, unlimited } from '../query/index.ts';
+import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
 import { ClusterEngine } from './cluster/cluster-engine.ts';
 import { ShardMap } from './cluster/shard-map.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
+import { journalsSettings, journalsSql } from './journals.ts';
 import { type AppendOptions, StoreLane } from './lane.ts';
-import { LogReader, type SearchResult } from './log-reader.ts';
+import { LogReader } from './log-reader.ts';
 import { type JournalSeqs, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import {
+  type Deletion,
+  deleteLines,
+  dropOldestPart,
+  dropPartition,
+  type Partition,
+  type RemovalReason,
+  readDiskBytes,
+  readPartitions,
+} from './removal.ts';
 import {
   type JournalPart,
   type ReceivedLine,
@@ -23,8 +34,9 @@ import {
 } from './repeats.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
-import { string } from './sql.ts';
+import { integer, string } from './sql.ts';
 import { setTextIndex } from './text-index.ts';
+import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
 
 export interface OpenStoreOptions {
   /** Folder of the embedded ClickHouse. Either this or `url`. */
@@ -38,8 +50,18 @@ export interface OpenStoreOptions {
   textIndex?: boolean;
   /** Cap on the embedded engine's memory. Default: a quarter of the RAM. */
   maxMemoryBytes?: number;
+  /** Where the embedded engine writes backups to. Without it there are none. */
+  backupDir?: string;
   /** Longest that a search may run. Default 30. */
   maxSearchSeconds?: number;
+}
+
+/** What the lines take. */
+export interface StoreSize {
+  /** On disk. */
+  bytes: number;
+  rows: number;
+  parts: number;
 }
 
 /** What the store knows of a device by its lines. */
@@ -96,6 +118,7 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
           dataDir: dataDir as string,
           log,
           maxMemoryBytes: options.maxMemoryBytes,
+          backupDir: options.backupDir,
         });
   try {
     await migrate(engine, log);
@@ -107,23 +130,42 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
-export const deviceStatsSql = `SELECT device, sum(stored) AS lines, sum(size) AS bytes, sum(high - low + 1 - n) AS missing,
+export interface RestoreStoreOptions {
+  /** A folder that {@link LogStore.backUp} made. */
+  from: string;
+  /** The folder around it. */
+  backupDir: string;
+  /** Of the embedded engine to make. */
+  dataDir: string;
+  log: Logger;
+}
+
+/** Makes a store as it was when it was backed up, schema included. @throws StoreError */
+export async function restoreStore({ from, backupDir, dataDir, log }: RestoreStoreOptions): Promise<void> {
+  await using engine = await EmbeddedEngine.open({ dataDir, backupDir, log });
+  await engine.command(`RESTORE DATABASE millrace FROM File(${string(from)})`);
+}
+
+/** Which devices' figures are wanted. */
+export interface DeviceStatsFilter {
+  /** Only these. */
+  devices?: readonly string[];
+  /** Behind this one, by name. */
+  after?: string;
+  limit?: number;
+}
+
+export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}): string {
+  const conditions = [
+    ...(devices === undefined ? [] : [devicesSql(new Set(devices))]),
+    ...(after === undefined ? [] : [`device > ${string(after)}`]),
+  ];
+  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
+  sum(greatest(toInt64(high - low + 1) - toInt64(n), 0)) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
-FROM (
-  SELECT device, journal, sum(stored) AS stored, sum(n) AS n, min(low) AS low, max(high) AS high, sum(size) AS size,
-    min(firstReceived) AS firstReceived, max(lastReceived) AS lastReceived
-  FROM (
-    SELECT device, journal, count() AS stored, count() AS n, min(seq) AS low, max(seq) AS high,
-      sum(length(message) + length(fields)) AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.logs GROUP BY device, journal
-    UNION ALL
-    SELECT device, journal, 0 AS stored, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high,
-      0 AS size, min(received) AS firstReceived, max(received) AS lastReceived
-    FROM millrace.repeats GROUP BY device, journal)
-  GROUP BY device, journal)
-GROUP BY device ORDER BY device`;
-/** Otherwise `length(fields)` becomes a read of `fields.size`, which the projection does not have. */
-export const deviceStatsSettings = { optimize_functions_to_subcolumns: 0 };
+FROM (${journalsSql(conditions)})
+GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;
+}
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
@@ -166,6 +208,11 @@ export class LogStore implements AsyncDisposable {
 
   #engineOf(device: string): LogEngine {
     return (this.lanes[this.laneOf(device)] as StoreLane).engine;
+  }
+
+  /** Asks or changes each lane for itself: what concerns parts on disk. */
+  async #eachLane<T, R>(ask: (engine: LogEngine) => Promise<T>, join: (answers: T[]) => R): Promise<R> {
+    return join(await Promise.all(this.lanes.map(({ engine }) => ask(engine))));
   }
 
   /** What is stored of a journal. @throws StoreError */
@@ -215,19 +262,19 @@ export class LogStore implements AsyncDisposable {
     return saveRepeats(this.#engineOf(lines.device), lines);
   }
 
-  /** Reads lines on behalf of someone who may see those of the scope. */
-  reader(scope: Scope): LogReader {
-    return new LogReader({ engine: this.engine, scope, maxSeconds: this.#maxSearchSeconds });
+  /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
+  reader(scope: Scope, groups?: DeviceGroups, signal?: AbortSignal): LogReader {
+    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds, signal });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */
-  search(query: SearchQuery): Promise<SearchResult> {
+  search(query: SearchQuery): Promise<LogPage> {
     return this.reader(unlimited).search(query);
   }
 
-  /** Every device with lines, by name. Read from the projection `marks`, not from the lines. @throws StoreError */
-  deviceStats(): Promise<DeviceStats[]> {
-    return this.engine.query<DeviceStats>(deviceStatsSql, deviceStatsSettings);
+  /** The devices with lines, by name. Read from the projection `day_marks`, not from the lines. @throws StoreError */
+  deviceStats(filter?: DeviceStatsFilter): Promise<DeviceStats[]> {
+    return this.engine.query<DeviceStats>(deviceStatsSql(filter), journalsSettings);
   }
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
@@ -235,11 +282,75 @@ export class LogStore implements AsyncDisposable {
     return readGaps(this.#engineOf(device), device, most);
   }
 
+  /** Partitions with lines, the oldest day first. @throws StoreError */
+  partitions(): Promise<Partition[]> {
+    return this.#eachLane(readPartitions, (partitions) => byDay(partitions));
+  }
+
+  /** Bytes on disk of everything that is stored. @throws StoreError */
+  diskBytes(): Promise<number> {
+    return this.#eachLane(readDiskBytes, (bytes) => bytes.reduce((sum, of) => sum + of, 0));
+  }
+
+  /** Removes a partition; what it was stays known. @throws StoreError */
+  dropPartition(partition: Partition, why: RemovalReason): Promise<void> {
+    return this.#eachLane(
+      (engine) => dropPartition(engine, partition, why),
+      () => undefined,
+    );
+  }
+
+  /** Removes about the oldest lines of a partition. Returns their bytes on disk. @throws StoreError */
+  dropOldestPart(partition: Partition): Promise<number> {
+    return this.#eachLane(
+      (engine) => dropOldestPart(engine, partition),
+      (bytes) => bytes.reduce((sum, of) => sum + of, 0),
+    );
+  }
+
+  /** Deletes lines of a device; that they came stays known. @throws StoreError */
+  deleteLines(deletion: Deletion): Promise<{ lines: number; bytes: number }> {
+    return deleteLines(this.#engineOf(deletion.device), deletion);
+  }
+
+  /** What arrived, by device and day, whether it is still stored or not. @throws StoreError */
+  usage(query: UsageQuery): Promise<DayUsage[]> {
+    if (query.device !== undefined) return readUsage(this.#engineOf(query.device), query);
+    return this.#eachLane(
+      (engine) => readUsage(engine, query),
+      (usage) => byDayAndDevice(usage, query.limit),
+    );
+  }
+
+  /** The last removals, the newest first. @throws StoreError */
+  removals(most: number): Promise<Removal[]> {
+    return readRemovals(this.engine, most);
+  }
+
   /** Lines stored, of all devices or one. @throws StoreError */
   async countLines(device?: string): Promise<number> {
     const where = device === undefined ? '' : ` WHERE device = ${string(device)}`;
     const [row] = await this.engine.query<{ n: number }>(`SELECT count() AS n FROM millrace.logs${where}`);
     return row?.n ?? 0;
+  }
+
+  /** Copies everything into a folder below the `backupDir` of an embedded engine. @throws StoreError */
+  backUp(folder: string): Promise<void> {
+    return this.engine.command(`BACKUP DATABASE millrace TO File(${string(folder)})`);
+  }
+
+  /** What the lines take. @throws StoreError */
+  async size(): Promise<StoreSize> {
+    const size: StoreSize = { bytes: 0, rows: 0, parts: 0 };
+    for (const { engine } of this.lanes) {
+      const [row] = await engine.query<StoreSize>(
+        `SELECT sum(bytes_on_disk) AS bytes, sum(rows) AS rows, count() AS parts FROM system.parts WHERE active AND database = 'millrace' AND table = 'logs'`,
+      );
+      size.bytes += row?.bytes ?? 0;
+      size.rows += row?.rows ?? 0;
+      size.parts += row?.parts ?? 0;
+    }
+    return size;
   }
 
   /** Answers when the store does. @throws StoreError */
@@ -254,4 +365,34 @@ export class LogStore implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** The partitions of several lanes as if they were of one. */
+function byDay(lanes: readonly Partition[][]): Partition[] {
+  const [only] = lanes;
+  if (lanes.length === 1 && only) return only;
+  const all = new Map<string, Partition>();
+  for (const partition of lanes.flat()) {
+    const key = `${partition.day} ${String(partition.retentionDays).padStart(5, '0')}`;
+    const sum = all.get(key);
+    if (!sum) all.set(key, { ...partition });
+    else {
+      sum.lines += partition.lines;
+      sum.bytesOnDisk += partition.bytesOnDisk;
+    }
+  }
+  return [...all].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, partition]) => partition);
+}
+
+/** Each device is on one lane, so the answers need only be put in order. */
+function byDayAndDevice(lanes: readonly DayUsage[][], limit: number | undefined): DayUsage[] {
+  const [only] = lanes;
+  if (lanes.length === 1 && only) return only;
+  const bytes = (text: string) => Buffer.from(text);
+  return lanes
+    .flat()
+    .sort((a, b) =>
+      a.day === b.day ? Buffer.compare(bytes(a.device), bytes(b.device)) : a.day < b.day ? -1 : 1,
+    )
+    .slice(0, limit);
 }

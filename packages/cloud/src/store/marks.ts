@@ -2,10 +2,7 @@ import type { LogEngine } from './engine.ts';
 import { type SeqRange, SeqRanges } from './seq-ranges.ts';
 import { dateTime, integer, string } from './sql.ts';
 
-/**
- * What the store holds of one journal of one device: its lines, and those that were received and are stored under
- * another journal's seq (`repeats`).
- */
+/** What the store has received of one journal of one device. */
 export interface Watermark {
   /** The highest seq received, or 0. */
   max: number;
@@ -13,7 +10,7 @@ export interface Watermark {
   holes: SeqRange[];
 }
 
-/** Seqs in one block of the projection `marks`. */
+/** Seqs in one block of the projection `day_marks` and of `gone`. */
 const blockSeqs = 65_536;
 /** Incomplete blocks looked into with one query: bounds the engine's memory to about 16 × 65 536 seqs. */
 const blocksPerQuery = 16;
@@ -21,36 +18,43 @@ const blocksPerQuery = 16;
 const maxRanges = 10_000;
 
 /**
- * Reads what is stored of a journal. Costs a look at the projection, a few ms; blocks with lines missing are
- * looked into seq by seq, newest first.
+ * Reads what was received of a journal: lines that are stored, lines stored under another journal's seq, and those
+ * that were stored and have been removed. Costs a look at the projection, a few ms. Blocks of which some lines have
+ * been removed are counted seq by seq, since a seq may be noted as removed and still be there; those with lines
+ * missing are looked into, newest first.
  *
  * @throws StoreError
  */
 export async function readWatermark(engine: LogEngine, device: string, journal: string): Promise<Watermark> {
   const where = `device = ${string(device)} AND journal = ${string(journal)}`;
-  const blocks = await engine.query<{ block: number; n: number; low: number; high: number }>(
-    `SELECT block, sum(n) AS n, min(low) AS low, max(high) AS high FROM (
+  const blocks = await engine.query<BlockMarks & { places: number }>(
+    `SELECT block, count() AS places, sum(n) AS n, min(low) AS low, max(high) AS high FROM (
        SELECT intDiv(seq, ${blockSeqs}) AS block, count() AS n, min(seq) AS low, max(seq) AS high
        FROM millrace.logs WHERE ${where} GROUP BY block
        UNION ALL
        SELECT intDiv(seq, ${blockSeqs}) AS block, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high
-       FROM millrace.repeats WHERE ${where} GROUP BY block)
+       FROM millrace.repeats WHERE ${where} GROUP BY block
+       UNION ALL
+       SELECT block, bitmapCardinality(seqs) AS n, block * ${blockSeqs} + bitmapMin(seqs) AS low,
+         block * ${blockSeqs} + bitmapMax(seqs) AS high
+       FROM (SELECT block, groupBitmapMergeState(seqs) AS seqs FROM millrace.gone WHERE ${where} GROUP BY block))
      GROUP BY block ORDER BY block`,
   );
+  const mixed = blocks.filter(({ places }) => places > 1);
+  const exact = await countBlocks(engine, where, mixed);
   const stored: SeqRange[] = [];
   const torn: number[] = [];
   for (const { block, n, low, high } of blocks) {
-    if (n === high - low + 1) stored.push({ from: low, to: high });
+    if ((exact.get(block) ?? n) === high - low + 1) stored.push({ from: low, to: high });
     else torn.push(block);
   }
   while (torn.length > 0) {
     const some = torn.splice(-blocksPerQuery);
-    const within = `${where} AND intDiv(seq, ${blockSeqs}) IN (${some.map(integer).join(', ')})`;
     const islands = await engine.query<SeqRange>(
       `SELECT min(seq) AS from, max(seq) AS to FROM (
          SELECT seq, seq - row_number() OVER (ORDER BY seq) AS island FROM (
-           SELECT seq FROM millrace.logs WHERE ${within}
-           UNION DISTINCT SELECT seq FROM millrace.repeats WHERE ${within}))
+           SELECT arrayJoin(bitmapToArray(seqs)) + block * ${blockSeqs} AS seq
+           FROM (${bitmapsSql(where, some)})))
        GROUP BY island ORDER BY from DESC LIMIT ${maxRanges}`,
     );
     stored.push(...islands);
@@ -63,6 +67,41 @@ export async function readWatermark(engine: LogEngine, device: string, journal: 
   stored.sort((a, b) => a.from - b.from);
   const ranges = new SeqRanges(stored);
   return { max: ranges.max, holes: ranges.max > 0 ? ranges.missing(1, ranges.max) : [] };
+}
+
+interface BlockMarks {
+  block: number;
+  /** Seqs received. */
+  n: number;
+  low: number;
+  high: number;
+}
+
+/** How many seqs of some blocks were received, each counted once wherever it is noted. */
+async function countBlocks(
+  engine: LogEngine,
+  where: string,
+  blocks: readonly BlockMarks[],
+): Promise<Map<number, number>> {
+  if (blocks.length === 0) return new Map();
+  const rows = await engine.query<{ block: number; n: number }>(
+    `SELECT block, bitmapCardinality(seqs) AS n FROM (${bitmapsSql(
+      where,
+      blocks.map(({ block }) => block),
+    )})`,
+  );
+  return new Map(rows.map(({ block, n }) => [block, n]));
+}
+
+/** What was received of some blocks, one bitmap each. */
+function bitmapsSql(where: string, blocks: readonly number[]): string {
+  const list = blocks.map(integer).join(', ');
+  const seqsOf = (table: string) =>
+    `SELECT intDiv(seq, ${blockSeqs}) AS block, groupBitmapState(toUInt16(seq % ${blockSeqs})) AS seqs
+     FROM millrace.${table} WHERE ${where} AND intDiv(seq, ${blockSeqs}) IN (${list}) GROUP BY block`;
+  return `SELECT block, groupBitmapMergeState(seqs) AS seqs FROM (
+    ${seqsOf('logs')} UNION ALL ${seqsOf('repeats')} UNION ALL
+    SELECT block, seqs FROM millrace.gone WHERE ${where} AND block IN (${list})) GROUP BY block`;
 }
 
 /** Seqs of one journal. */

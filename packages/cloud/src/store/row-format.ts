@@ -1,9 +1,12 @@
 import { MillraceError } from '@millrace/wire';
+import type { Retention } from './retention-plan.ts';
 
 /**
  * How rows travel into the store: CSV without quoting, unit separator (0x1f) between columns, newline behind each.
  *
- *   <seq> 1f <received, ms> 1f <retention, days> 1f <device> 1f <journal> 1f <the line as it came> 0a
+ *   <seq> 1f <received, ms> 1f <retention> 1f <device> 1f <journal> 1f <the line as it came> 0a
+ *
+ * The retention is a number of days, or a plan (`retention-plan.ts`) by which ClickHouse finds it for each line.
  *
  * The line, a JSON object, is taken apart inside ClickHouse by a materialized view. Framing by position, and not
  * by JSON keys, is what keeps devices apart: whatever a line holds, it cannot reach the columns before it, it
@@ -15,11 +18,11 @@ export const rowSeparator = 0x1f;
 const newline = 0x0a;
 const zero = 0x30;
 
-export const rowColumns = ['seq', 'received_ms', 'retention_days', 'device', 'journal', 'line'] as const;
+export const rowColumns = ['seq', 'received_ms', 'retention', 'device', 'journal', 'line'] as const;
 
 /** The columns with their types, as {@link InsertFence} wants them. */
 export const rowStructure =
-  'seq UInt64, received_ms Int64, retention_days UInt16, device String, journal String, line String';
+  'seq UInt64, received_ms Int64, retention String, device String, journal String, line String';
 
 /** What the engine must be told to read the rows as they are meant. */
 export const rowSettings = {
@@ -47,10 +50,10 @@ export interface RowRun {
 }
 
 /** Writes the rows of a run. The only thing done per line is copying it. */
-export function encodeRows(run: RowRun, stamp: { receivedMs: number; retentionDays: number }): Buffer {
+export function encodeRows(run: RowRun, stamp: { receivedMs: number; retention: Retention }): Buffer {
   const separator = '\x1f';
   const constant = Buffer.from(
-    `${separator}${stamp.receivedMs}${separator}${stamp.retentionDays}${separator}${run.device}${separator}${run.journal}${separator}`,
+    `${separator}${stamp.receivedMs}${separator}${stamp.retention}${separator}${run.device}${separator}${run.journal}${separator}`,
   );
   const lines = Buffer.from(run.lines.buffer, run.lines.byteOffset, run.lines.byteLength);
   const digits = String(run.firstSeq + run.count).length;

@@ -1,10 +1,10 @@
 import {
   fieldsOf,
   type Level,
-  type LogMessage,
   lineId,
   MillraceError,
   type SourceType,
+  type StoredLine,
 } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
 import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
@@ -18,13 +18,6 @@ export interface SearchQuery extends LineConditions {
   order: 'asc' | 'desc';
   /** Where the page before ended. The other conditions must be the same as then. */
   cursor?: string;
-}
-
-/** A line as the cloud has it. */
-export interface StoredLine extends LogMessage {
-  device: string;
-  /** Ms since 1970, by the cloud's clock. */
-  receivedAt: number;
 }
 
 export const maxPageLines = 10_000;
@@ -126,6 +119,10 @@ export interface Position {
   device: string;
   journal: string;
   seq: number;
+}
+
+export function positionOf({ timestampMs, device, journal, seq }: LogRow): Position {
+  return { ts: timestampMs, device, journal, seq };
 }
 
 /** Opaque to callers: base64url of `[order, ts, device, journal, seq]`. */

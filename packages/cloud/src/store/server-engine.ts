@@ -8,6 +8,7 @@ import {
   type EngineSettings,
   type InsertOptions,
   type LogEngine,
+  maxQueryBytes,
   StoreError,
   shortReason,
 } from './engine.ts';
@@ -132,21 +133,33 @@ export class ServerEngine implements LogEngine {
     }
   }
 
-  async query<T>(sql: string, settings: EngineSettings = {}): Promise<T[]> {
+  async query<T>(sql: string, settings: EngineSettings = {}, signal?: AbortSignal): Promise<T[]> {
+    const queryId = randomUUID();
+    // The abort closes the connection, which leaves the statement running. Should it not be killed either, it runs into
+    // its time limit.
+    const kill = () =>
+      this.command(`KILL QUERY WHERE query_id = ${string(queryId)} ASYNC`).catch(() => undefined);
+    signal?.addEventListener('abort', kill, { once: true });
     try {
       this.#checkOpen();
+      if (signal?.aborted) throw new StoreError('nobody waits for the answer any more');
       const result = await this.#client.query({
         query: sql,
         format: 'JSONEachRow',
         clickhouse_settings: {
           output_format_json_quote_64bit_integers: 0,
+          max_query_size: String(maxQueryBytes),
           wait_end_of_query: 1,
           ...settings,
         },
+        query_id: queryId,
+        abort_signal: signal,
       });
       return await result.json<T>();
     } catch (error) {
       throw asStoreError(error);
+    } finally {
+      signal?.removeEventListener('abort', kill);
     }
   }
 

@@ -1,7 +1,6 @@
-import type { Level } from '@millrace/wire';
+import type { Level, StoredLine } from '@millrace/wire';
 import { mayRead, type Query, queryPredicate, type Scope } from '../query/index.ts';
 import { asciiLower } from '../query/text.ts';
-import type { StoredLine } from '../store/index.ts';
 
 /** Which lines someone wants to see. All conditions must hold; one that is left out always does. */
 export interface LineFilter {

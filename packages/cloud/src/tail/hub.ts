@@ -1,7 +1,6 @@
-import { errorText } from '@millrace/wire';
+import { errorText, type StoredLine } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { AdmittedLines, Ingest } from '../ingest/index.ts';
-import type { StoredLine } from '../store/index.ts';
 import { deviceMatches, type LineFilter, lineMatcher } from './filter.ts';
 
 /**
@@ -25,6 +24,8 @@ export class TailHub {
   readonly #log: Logger;
   readonly #watchers = new Set<Watcher>();
   #unsubscribe: (() => void) | undefined;
+  /** Lines that watchers passed over, since they were too slow. */
+  skippedLines = 0;
 
   constructor({ ingest, log }: { ingest: Ingest; log: Logger }) {
     this.#ingest = ingest;

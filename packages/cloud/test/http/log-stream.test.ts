@@ -1,5 +1,5 @@
 import { connect } from 'node:net';
-import { gzipSync } from 'node:zlib';
+import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
@@ -114,6 +114,24 @@ test('one connection serves many streams', async () => {
   }
 });
 
+test('short acknowledgements name a journal once', async () => {
+  using stream = await open('brief', { headers: { 'millrace-acks': 'Stream, short' } });
+  for (const [journal, first] of [
+    ['journal41', 1],
+    ['journal41', 2],
+    ['journal42', 1],
+    ['journal42', 2],
+  ] as const) {
+    const before = stream.body.length;
+    stream.send(batch(journal, first, 1));
+    await until(() => stream.body.trimEnd().length > before, { what: `an ack of ${journal} ${first}` });
+  }
+  stream.end();
+  expect((await stream.answer()).body.replace(/^\n/gm, '')).toBe(
+    '{"ack":{"journal":"journal41","through":1}}\n2\n{"ack":{"journal":"journal42","through":1}}\n2\n',
+  );
+});
+
 test('a client that vanishes leaves everything that was whole', async () => {
   const stream = await open('vanishes', { acks: true });
   stream.send(
@@ -174,6 +192,35 @@ test.each([false, true])('damaged gzip keeps what came before it (acks: %s)', as
     expect(JSON.parse(text)).toMatchObject({ code: 'BODY_INVALID', status: 400 });
   }
   expect(await cloud.search(`device=${uuid}`)).toHaveLength(5);
+});
+
+test('zstd is acknowledged as it is flushed, while its frame is open', async () => {
+  using stream = await open('zstd', { acks: true, gzip: false, headers: { 'content-encoding': 'zstd' } });
+  const zlib = createZstdCompress();
+  zlib.pipe(stream.request);
+  for (const first of [1, 101]) {
+    zlib.write(batch('journal08', first, 100));
+    zlib.flush(constants.ZSTD_e_flush);
+    await stream.acked(first + 99);
+  }
+  zlib.end();
+  expect((await stream.answer()).status).toBe(200);
+  expect(await cloud.search('device=zstd&limit=1000')).toHaveLength(200);
+});
+
+test.each([
+  ['damaged zstd', Buffer.from('this is no zstd'), 400, 'BODY_INVALID'],
+  ['a zstd bomb', zstdCompressSync(Buffer.alloc(300_000_000)), 413, 'BOMB_REFUSED'],
+])('of %s what came before it is kept', async (name, bytes, status, code) => {
+  const uuid = name.replaceAll(' ', '-');
+  const response = await fetch(`${cloud.url}/device/v2/${uuid}/log-stream`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${await cloud.register(uuid)}`, 'content-encoding': 'zstd' },
+    body: Buffer.concat([zstdCompressSync(batch('journal09', 1, 5)), bytes]),
+  });
+  expect(response.status).toBe(status);
+  expect(await response.json()).toMatchObject({ code });
+  expect(await cloud.search(`device=${uuid}&text=line`)).toHaveLength(5);
 });
 
 test('a gzip bomb is refused, with what came before it kept', async () => {

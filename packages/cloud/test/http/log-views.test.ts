@@ -1,5 +1,5 @@
+import type { Context, Facets, Histogram, Patterns } from '@millrace/wire';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Context, Facets, Histogram } from '../../src/store/index.ts';
 import { startTestCloud, type TestCloud } from '../support/cloud.ts';
 
 /** Reading with a query, and what is made of lines beside pages: counts by time and by value, and surroundings. */
@@ -39,16 +39,21 @@ async function post(uuid: string, journal: string, of: object[]): Promise<void> 
   expect(response.status).toBe(201);
 }
 
-const ask = async <T>(path: string, parameters: Record<string, string> = {}): Promise<T> => {
-  const response = await cloud.get(`/api/v1/logs${path}?${new URLSearchParams(parameters)}`);
+const ask = async <T>(
+  path: string,
+  parameters: Record<string, string> = {},
+  of = '/api/v1/logs',
+): Promise<T> => {
+  const response = await cloud.get(`${of}${path}?${new URLSearchParams(parameters)}`);
   expect(response.status, await response.clone().text()).toBe(200);
   return (await response.json()) as T;
 };
 const refused = async (
   path: string,
   parameters: Record<string, string>,
+  of = '/api/v1/logs',
 ): Promise<Record<string, unknown>> => {
-  const response = await cloud.get(`/api/v1/logs${path}?${new URLSearchParams(parameters)}`);
+  const response = await cloud.get(`${of}${path}?${new URLSearchParams(parameters)}`);
   expect(response.headers.get('content-type')).toBe('application/problem+json');
   const problem = (await response.json()) as Record<string, unknown>;
   expect(problem.status).toBe(response.status);
@@ -181,6 +186,31 @@ describe('histogram', () => {
       status: 400,
       detail: expect.stringMatching(detail),
     });
+  });
+});
+
+describe('patterns', () => {
+  test('cluster the lines of a query', async () => {
+    const patterns = await ask<Patterns>(
+      'patterns',
+      { query: 'request', level: 'error', limit: '5' },
+      '/api/v1/',
+    );
+    expect(patterns).toMatchObject({ total: 3, examined: 3, distinct: 1 });
+    expect(patterns.patterns).toMatchObject([
+      {
+        pattern: 'request <*> timed out',
+        count: 3,
+        share: 1,
+        levels: { debug: 0, info: 0, warn: 0, error: 3 },
+        example: { id: 'journal0one-12', device: 'one', message: 'request 12 timed out' },
+      },
+    ]);
+  });
+
+  test.each(['limit=0', 'limit=1001', 'query=a:>b', 'order=asc'])('%s is refused', async (parameters) => {
+    const asked = Object.fromEntries(new URLSearchParams(parameters));
+    expect(await refused('patterns', asked, '/api/v1/')).toMatchObject({ status: 400 });
   });
 });
 

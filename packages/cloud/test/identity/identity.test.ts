@@ -1,7 +1,7 @@
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pino from 'pino';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { cliTokenFile, Identity, joinKeyFile } from '../../src/identity/identity.ts';
@@ -36,7 +36,7 @@ test('the admin token is made once, is kept only as a hash, and gives way to one
   const second = await open();
   expect(second.newAdminToken).toBeUndefined();
   expect(await second.isAdmin(made)).toBe(true);
-  expect((await records.token('admin'))?.hash).toBe(hashSecret(made));
+  expect((await records.tokens.get('admin'))?.hash).toBe(hashSecret(made));
 
   const third = await open({ adminToken: 'a token of my own' });
   expect(third.newAdminToken).toBeUndefined();
@@ -76,9 +76,9 @@ test('the join key is made once and kept, or taken as given', async () => {
   expect((await readFile(join(dir.path, joinKeyFile), 'utf8')).trim()).toBe(joinKey);
   expect((await stat(join(dir.path, joinKeyFile))).mode & 0o777).toBe(0o600);
   const given = await open({ joinKey: 'from outside' });
-  expect(given.isJoinKey('from outside')).toBe(true);
-  expect(given.isJoinKey(joinKey)).toBe(false);
-  expect(given.isJoinKey(undefined)).toBe(false);
+  expect(await given.joining('from outside')).toEqual({ by: 'join key', fleet: null });
+  expect(await given.joining(joinKey)).toBeUndefined();
+  expect(await given.joining(undefined)).toBeUndefined();
 });
 
 test('a device registers once, again with the same key, and never with another', async () => {
@@ -142,7 +142,7 @@ test('a status is saved, whatever is none is left alone, and an open stream coun
     }
     presence.status('p/4', Buffer.from('online'));
     const saved = () =>
-      records.presence().then((rows) => rows.map(({ uuid, online }) => `${uuid} ${online}`).sort());
+      records.presence.list().then((rows) => rows.map(({ uuid, online }) => `${uuid} ${online}`).sort());
     await until(async () => (await saved()).length === 2, { what: 'both to be saved' });
     expect(await saved()).toEqual(['p1 false', 'p2 true']);
     presence.status('p2', Buffer.from('offline'));
@@ -150,8 +150,35 @@ test('a status is saved, whatever is none is left alone, and an open stream coun
     using _two = presence.streaming('s');
     one[Symbol.dispose]();
     one[Symbol.dispose]();
-    expect(presence.isStreaming('s')).toBe(true);
+    expect(presence.of('s', {})?.online).toBe(true);
   }
   // What was still to be written when it closed, is.
-  expect(await records.presence()).toMatchObject([{ online: false }, { online: false }]);
+  expect(await records.presence.list()).toMatchObject([{ online: false }, { online: false }]);
+});
+
+test('online is who streams, says so or has reported lately, and since when is known', () => {
+  vi.useFakeTimers({ now: 1_000_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  const presence = new Presence({ records: {} as Records, log });
+  expect(presence.of('a', {})).toBeUndefined();
+  // The longest of what holds, and the last of what ended.
+  const said = (online: boolean, changedAtMs: number) => ({ said: { online, changedAtMs } });
+  expect(presence.of('a', said(true, 5000))).toEqual({ online: true, changedAtMs: 5000 });
+  expect(presence.of('a', said(false, 5000))).toEqual({ online: false, changedAtMs: 5000 });
+  expect(presence.of('a', { ...said(false, 5000), reportedAtMs: 900_000 })).toEqual({
+    online: true,
+    changedAtMs: 900_000,
+  });
+  const stream = presence.streaming('a');
+  expect(presence.of('a', { reportedAtMs: 5000 })).toEqual({ online: true, changedAtMs: 1_000_000 });
+  vi.advanceTimersByTime(500);
+  stream[Symbol.dispose]();
+  expect(presence.of('a', said(false, 5000))).toEqual({ online: false, changedAtMs: 1_000_500 });
+  expect(presence.of('a', said(true, 5000))).toEqual({ online: true, changedAtMs: 5000 });
+  // A report holds for eleven minutes.
+  expect(presence.of('b', { reportedAtMs: 1_000_500 - 660_000 + 1 })?.online).toBe(true);
+  expect(presence.of('b', { reportedAtMs: 1_000_500 - 660_000 })).toEqual({
+    online: false,
+    changedAtMs: 1_000_500,
+  });
 });

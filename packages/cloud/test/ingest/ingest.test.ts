@@ -1,8 +1,8 @@
-import { gzipSync } from 'node:zlib';
-import { encodeHeader, encodeLine, limits, lineId } from '@millrace/wire';
+import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
+import { encodeHeader, encodeLine, limits, lineId, type StoredLine } from '@millrace/wire';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type AdmittedLines, Ingest } from '../../src/ingest/index.ts';
-import type { LogStore, StoredLine } from '../../src/store/index.ts';
+import type { LogStore } from '../../src/store/index.ts';
 import { places, type StorePlace, silent } from '../store/open-stores.ts';
 import { batch, upTo } from './batches.ts';
 
@@ -84,6 +84,12 @@ describe.each(places)('ingest, $name', ({ make }) => {
       ['line 1', 'line 2', 'line 3'],
     ],
     ['gzip of plain lines', () => gzipSync('{"message":"a"}\nplain\n'), ['a', 'plain']],
+    ['a zstd batch', () => zstdCompressSync(batch(journal, 1, 2)), ['line 1', 'line 2']],
+    [
+      'zstd of several frames',
+      () => Buffer.concat([zstdCompressSync(batch(journal, 1, 2)), zstdCompressSync(batch(journal, 3, 3))]),
+      ['line 1', 'line 2', 'line 3'],
+    ],
     ['plain text', () => Buffer.from('hello there'), ['hello there']],
     ['lines of text', () => Buffer.from('one\ntwo\n'), ['one', 'two']],
     ['a JSON string', () => Buffer.from('"hello"'), ['hello']],
@@ -164,6 +170,32 @@ describe.each(places)('ingest, $name', ({ make }) => {
       code: 'BODY_TOO_LARGE',
     });
     await tooLarge.close();
+  });
+
+  test('truncated zstd keeps its whole blocks; a resend completes it', async () => {
+    const noise = (seq: number) => `line ${seq} ${Math.sin(seq)} ${Math.cos(seq)}`;
+    const whole = zstdCompressSync(batch(journal, 1, 5000, noise));
+    const { acks } = await ingest.acceptPayload(device, whole.subarray(0, whole.length >> 1));
+    const got = (await stored()).length;
+    expect(got).toBeGreaterThan(100);
+    expect(got).toBeLessThan(5000);
+    expect(acks).toEqual([{ journal, through: got }]);
+    await ingest.acceptPayload(device, whole);
+    expect((await stored()).map((line) => line.seq)).toEqual(upTo(5000));
+  });
+
+  test('damaged zstd is refused as a whole, and so is a zstd bomb once it is over the limit', async () => {
+    const params = { [constants.ZSTD_c_checksumFlag]: 1 };
+    const damaged = zstdCompressSync(batch(journal, 1, 500), { params });
+    damaged[damaged.length >> 1] = (damaged[damaged.length >> 1] as number) ^ 0x55;
+    await expect(ingest.acceptPayload(device, damaged)).rejects.toMatchObject({ code: 'BODY_INVALID' });
+    expect(await stored()).toHaveLength(0);
+    expect(ingest.stats().rejected.damaged).toBe(1);
+    const bomb = zstdCompressSync(Buffer.concat([batch(journal, 1, 3), Buffer.alloc(40 * 1024 * 1024, 'x')]));
+    await expect(ingest.acceptPayload(device, bomb)).rejects.toMatchObject({ code: 'BOMB_REFUSED' });
+    const whole = (await stored()).filter((line) => line.id.startsWith(journal));
+    expect(whole.map((line) => line.message)).toEqual(['line 1', 'line 2', 'line 3']);
+    expect(ingest.stats().rejected.bomb).toBe(1);
   });
 
   test('a line of 5 MB is kept truncated, and its neighbours whole', async () => {

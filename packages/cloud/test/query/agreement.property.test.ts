@@ -1,11 +1,12 @@
 import { join } from 'node:path';
+import type { StoredLine } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { areStorable, rewriteLine } from '../../src/ingest/strange-lines.ts';
 import { AdmittedLines } from '../../src/ingest/tail.ts';
 import { parseQuery, type Query, QueryError, queryPredicate, querySql } from '../../src/query/index.ts';
-import { type LogStore, openStore, type StoredLine } from '../../src/store/index.ts';
+import { type LogStore, openStore } from '../../src/store/index.ts';
 import { encodeRows } from '../../src/store/row-format.ts';
 import { silent } from '../store/open-stores.ts';
 
@@ -182,9 +183,9 @@ beforeAll(async () => {
       count: of.length,
       lines: Buffer.from(of.map((one) => `${asIngested(one)}\n`).join('')),
     };
-    const rows = encodeRows(run, { receivedMs: 5_000_000, retentionDays: 30_000 });
+    const rows = encodeRows(run, { receivedMs: 5_000_000, retention: 30_000 });
     await store.append(rows, { rows: of.length, token: device });
-    lines.push(...new AdmittedLines({ ...run, rows, refusals: 0 }, 5_000_000).messages());
+    lines.push(...new AdmittedLines({ ...run, rows, retention: 30_000, refusals: 0 }, 5_000_000).messages());
   }
 });
 afterAll(async () => {

@@ -24,7 +24,7 @@ beforeAll(async () => {
   store = await openStore({ dataDir: join(dir.path, 'store'), log: silent });
   for (const device of ['mine', 'theirs'])
     await append(store, lines, { device, journal: `journal0${device}` });
-  reader = store.reader({ devices: ['mine'] });
+  reader = store.reader({ devices: new Set(['mine']) });
 });
 afterAll(async () => {
   await store?.close();
@@ -172,7 +172,7 @@ test('the lines around a line of another are as if it were not there', async () 
   for (const device of [undefined, 'theirs', 'mine']) {
     await expect(reader.context({ ...around, device })).rejects.toMatchObject({ code: 'NOT_FOUND' });
   }
-  const nobody = store.reader({ devices: [] });
+  const nobody = store.reader({ devices: new Set() });
   expect((await nobody.search({ limit: 10, order: 'asc' })).logs).toEqual([]);
   await expect(nobody.context({ ...around, journal: 'journal0mine' })).rejects.toMatchObject({
     code: 'NOT_FOUND',

@@ -1,6 +1,6 @@
+import type { StoredLine } from '@millrace/wire';
 import { expect, test } from 'vitest';
 import { parseQuery, queryPredicate } from '../../src/query/index.ts';
-import type { StoredLine } from '../../src/store/index.ts';
 
 /** What the language says, line by line; that a search says the same is the property beside this. */
 const line: StoredLine = {

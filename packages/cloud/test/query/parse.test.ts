@@ -4,7 +4,8 @@ import fc from 'fast-check';
 
 import { describe, expect, test } from 'vitest';
 import { repository } from '../../../../tests/support/programs.ts';
-import { parseQuery, type Query, QueryError } from '../../src/query/index.ts';
+import type { Target } from '../../src/query/ast.ts';
+import { type DeviceGroup, parseQuery, type Query, QueryError } from '../../src/query/index.ts';
 import { queryLimits } from '../../src/query/limits.ts';
 
 /** A query in the shortest form that shows how it was understood. */
@@ -22,10 +23,12 @@ function shown(query: Query): string {
       return `levels{${query.levels.join(',')}}`;
     case 'stderr':
       return query.isStdErr ? 'stderr' : 'stdout';
+    case 'devices':
+      return `devices{${[...query.devices].join(',')}}`;
+    case 'group':
     case 'match': {
-      const { target, test: t } = query;
-      const name =
-        target.kind === 'message' ? '' : target.kind === 'name' ? `${target.name}=` : `.${target.path}=`;
+      const { test: t } = query;
+      const name = query.kind === 'group' ? `@${groupName(query.group)}=` : targetName(query.target);
       if (t.kind === 'text') return `${name}"${t.text}"`;
       if (t.kind === 'exists') return `${name}exists`;
       if (t.kind === 'regex') return `${name}/${t.source}/${t.ignoreCase ? 'i' : ''}`;
@@ -38,12 +41,26 @@ function shown(query: Query): string {
   }
 }
 
+function groupName(group: DeviceGroup): string {
+  return group.kind === 'fleet' ? 'fleet' : `tag.${group.key}`;
+}
+
+function targetName(target: Target): string {
+  if (target.kind === 'message') return '';
+  return target.kind === 'name' ? `${target.name}=` : `.${target.path}=`;
+}
+
 describe('a query is understood', () => {
   test.each([
     ['', '*'],
     ['  \t ', '*'],
     ['*', '*'],
     ['word', '"word"'],
+    ['fleet:berlin', '@fleet="berlin"'],
+    ['fleet:(a OR b*)', '(@fleet="a" | @fleet=<b*>)'],
+    ['-fleet:*', '!@fleet=exists'],
+    ['tag.site:/^x/ fields.tag.site:x', '(@tag.site=/^x/ & .tag.site="x")'],
+    ['tag:x', '.tag="x"'],
     ['two words', '("two" & "words")'],
     ['two AND words', '("two" & "words")'],
     ['a OR b c', '("a" | ("b" & "c"))'],

@@ -31,21 +31,25 @@ test('devices, tokens and presence survive a restart', async () => {
   await copyEmptyRecords(dir.path);
   {
     await using records = await Records.open({ dataDir: dir.path, log });
-    expect(await records.addDevice({ uuid: 'd1', name: null, keyHash: 'aa', createdAtMs: 5 })).toBe(true);
-    expect(await records.addDevice({ uuid: 'd1', name: 'x', keyHash: 'bb', createdAtMs: 6 })).toBe(false);
-    await records.saveToken({ name: 'admin', role: 'admin', hash: '01' });
-    await records.saveToken({ name: 'admin', role: 'admin', hash: '02' });
-    await records.savePresence({ uuid: 'd1', online: true, changedAtMs: 1_700_000_000_000 });
+    expect(await records.devices.add({ uuid: 'd1', name: null, keyHash: 'aa', createdAtMs: 5 })).toBe(true);
+    expect(await records.devices.add({ uuid: 'd1', name: 'x', keyHash: 'bb', createdAtMs: 6 })).toBe(false);
+    await records.tokens.save({ name: 'admin', role: 'admin', hash: '01' });
+    await records.tokens.save({ name: 'admin', role: 'admin', hash: '02' });
+    await records.presence.save({ uuid: 'd1', online: true, changedAtMs: 1_700_000_000_000 });
   }
   await using records = await Records.open({ dataDir: dir.path, log });
-  expect(await records.devices()).toEqual([{ uuid: 'd1', name: null, keyHash: 'aa', createdAtMs: 5 }]);
-  expect(await records.tokenByHash('01')).toBeUndefined();
-  expect(await records.tokenByHash('02')).toMatchObject({ name: 'admin' });
-  expect(await records.presence()).toEqual([{ uuid: 'd1', online: true, changedAtMs: 1_700_000_000_000 }]);
-  await records.forgetPresence();
-  expect(await records.presence()).toMatchObject([{ online: false }]);
-  await records.removeToken('02');
-  expect(await records.token('admin')).toBeUndefined();
+  expect(await records.devices.list()).toMatchObject([
+    { uuid: 'd1', name: null, keyHash: 'aa', createdAtMs: 5, fleet: null, tags: {} },
+  ]);
+  expect(await records.tokens.byHash('01')).toBeUndefined();
+  expect(await records.tokens.byHash('02')).toMatchObject({ name: 'admin' });
+  expect(await records.presence.list()).toEqual([
+    { uuid: 'd1', online: true, changedAtMs: 1_700_000_000_000 },
+  ]);
+  await records.presence.forget();
+  expect(await records.presence.list()).toMatchObject([{ online: false }]);
+  await records.tokens.removeByHash('02');
+  expect(await records.tokens.get('admin')).toBeUndefined();
 });
 
 test('what was confirmed survives a SIGKILL in the middle of writes, and a left lock blocks nobody', async () => {
@@ -61,7 +65,7 @@ test('what was confirmed survives a SIGKILL in the middle of writes, and a left 
   }
   using _lock = await lockFolder(dir.path);
   await using records = await Records.open({ dataDir: dir.path, log });
-  const stored = new Set((await records.devices()).map(({ uuid }) => uuid));
+  const stored = new Set((await records.devices.list()).map(({ uuid }) => uuid));
   expect([...confirmed].filter((uuid) => !stored.has(uuid))).toEqual([]);
   expect(stored.size).toBeGreaterThanOrEqual(165);
 });
@@ -76,7 +80,7 @@ test('a first start that is killed half-way leaves nothing that a second one tri
   await once(child, 'exit');
   expect(existsSync(join(dir.path, 'records'))).toBe(false);
   await using records = await Records.open({ dataDir: dir.path, log });
-  expect(await records.devices()).toEqual([]);
+  expect(await records.devices.list()).toEqual([]);
 });
 
 test('records of a newer program are refused', async () => {

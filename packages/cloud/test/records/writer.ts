@@ -8,6 +8,6 @@ using _lock = await lockFolder(dataDir);
 await using records = await Records.open({ dataDir, log: pino({ level: 'silent' }) });
 for (let i = 0; ; i++) {
   const uuid = `${process.pid}-${i}`;
-  await records.addDevice({ uuid, name: 'x'.repeat(500), keyHash: '00', createdAtMs: i });
+  await records.devices.add({ uuid, name: 'x'.repeat(500), keyHash: '00', createdAtMs: i });
   process.stdout.write(`${uuid}\n`);
 }

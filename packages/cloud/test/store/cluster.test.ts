@@ -6,7 +6,7 @@ import {
 } from '../../../../tests/support/clickhouse.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { Ingest } from '../../src/ingest/index.ts';
-import { onShard } from '../../src/store/cluster/ddl.ts';
+import { onShard, replicatedSchema } from '../../src/store/cluster/ddl.ts';
 import { ShardMap } from '../../src/store/cluster/shard-map.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import type { StoreLane } from '../../src/store/lane.ts';
@@ -135,7 +135,7 @@ test('behind a fence nothing is stored under an earlier claim, and what was bein
   const rows = (seq: number) =>
     encodeRows(
       { device, journal: 'journal01', firstSeq: seq, count: 1, lines: Buffer.from('{"message":"m"}\n') },
-      { receivedMs: Date.now(), retentionDays: 30 },
+      { receivedMs: Date.now(), retention: 30 },
     );
   const put = (seq: number, epoch: number) =>
     at.append(rows(seq), { rows: 1, token: `fence-${seq}`, claims: new Map([[7, epoch]]) });
@@ -179,7 +179,7 @@ test('a cluster that is none, or a shard without an address, is refused with the
 test('the tables of replicated shards are replicated, and ClickHouse can read what makes them', async () => {
   await using engine = await ServerEngine.open({ url: cluster.servers[0]?.url ?? '', log: silent });
   const statements = migrations.flatMap((step) => step.statements);
-  const made = statements.map((sql) => onShard(sql, { replicated: true }));
+  const made = replicatedSchema(statements).slice(1);
   for (const sql of made) {
     const [formatted] = await engine.query<{ sql: string }>(`SELECT formatQuery(${string(sql)}) AS sql`);
     expect(formatted?.sql).toContain('millrace_shard.');

@@ -1,8 +1,9 @@
+import type { StoredLine } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseQuery, queryPredicate, unlimited } from '../../src/query/index.ts';
 import { roundStep } from '../../src/store/histogram.ts';
-import type { LogReader, LogStore, StoredLine } from '../../src/store/index.ts';
+import type { LogReader, LogStore } from '../../src/store/index.ts';
 import { append, placesAndCluster, type StorePlace } from './open-stores.ts';
 
 test('a round step is the shortest that needs no more buckets', () => {

@@ -8,6 +8,7 @@ import {
 } from '../../../../tests/support/clickhouse.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
+import type { Retention } from '../../src/store/retention-plan.ts';
 import { encodeRows } from '../../src/store/row-format.ts';
 
 export const silent = pino({ level: 'silent' });
@@ -67,7 +68,14 @@ let tokens = 0;
 export async function append(
   store: LogStore,
   lines: (string | object)[],
-  options: { device?: string; journal?: string; firstSeq?: number; receivedMs?: number; token?: string } = {},
+  options: {
+    device?: string;
+    journal?: string;
+    firstSeq?: number;
+    receivedMs?: number;
+    retention?: Retention;
+    token?: string;
+  } = {},
 ): Promise<void> {
   const texts = lines.map((line) => (typeof line === 'string' ? line : JSON.stringify(line)));
   const run = {
@@ -77,7 +85,8 @@ export async function append(
     count: lines.length,
     lines: Buffer.from(texts.map((text) => `${text}\n`).join('')),
   };
-  const rows = encodeRows(run, { receivedMs: options.receivedMs ?? Date.now(), retentionDays: 30 });
+  const { receivedMs = Date.now(), retention = 30 } = options;
+  const rows = encodeRows(run, { receivedMs, retention });
   await store.append(rows, {
     rows: lines.length,
     token: options.token ?? `test-${++tokens}`,

@@ -5,7 +5,8 @@ import { until } from '../../../../tests/support/wait.ts';
 import { hostileText } from '../../../wire/test/messages/arbitraries.ts';
 import { contentOf } from '../../src/ingest/line-content.ts';
 import type { LogStore } from '../../src/store/index.ts';
-import { deviceStatsSettings, deviceStatsSql } from '../../src/store/log-store.ts';
+import { journalsSettings } from '../../src/store/journals.ts';
+import { deviceStatsSql } from '../../src/store/log-store.ts';
 import { migrate, migrations } from '../../src/store/migrations/index.ts';
 import { repeatKey } from '../../src/store/repeats.ts';
 import { append, places, type StorePlace, silent } from './open-stores.ts';
@@ -42,7 +43,7 @@ describe.each(places)('log store, $name', ({ make }) => {
   });
 
   test('a migration that was cut off half way is finished', async () => {
-    await store.engine.command('DROP TABLE millrace.log_reshape');
+    await store.engine.command('DROP TABLE millrace.log_settle');
     await store.engine.command('TRUNCATE TABLE millrace.migrations');
     expect(await migrate(store.engine, silent)).toEqual(migrations.map((step) => step.version));
     await append(store, [{ message: 'works' }]);
@@ -248,10 +249,10 @@ describe.each(places)('log store, $name', ({ make }) => {
     ]);
     expect(Math.abs((stats[0]?.lastSeen ?? 0) - Date.now())).toBeLessThan(10_000);
     const plan = await store.engine.query<{ explain: string }>(
-      `EXPLAIN ${deviceStatsSql}`,
-      deviceStatsSettings,
+      `EXPLAIN ${deviceStatsSql()}`,
+      journalsSettings,
     );
-    expect(plan.map((row) => row.explain).join('\n')).toContain('(marks)');
+    expect(plan.map((row) => row.explain).join('\n')).toContain('(day_marks)');
   });
 
   test('the watermark names every hole', async () => {

@@ -36,13 +36,16 @@ export interface TestCloud extends AsyncDisposable {
 }
 
 export interface TestCloudOptions {
+  /** A data folder that is there already, and stays. */
+  dataDir?: string;
   env?: Record<string, string>;
   tuning?: HttpTuning;
 }
 
-export async function startTestCloud({ env, tuning }: TestCloudOptions = {}): Promise<TestCloud> {
-  const dir = await tempDir();
-  await copyEmptyRecords(dir.path);
+export async function startTestCloud({ dataDir, env, tuning }: TestCloudOptions = {}): Promise<TestCloud> {
+  const dir =
+    dataDir === undefined ? await tempDir() : { path: dataDir, [Symbol.asyncDispose]: async () => undefined };
+  if (dataDir === undefined) await copyEmptyRecords(dir.path);
   const logged: string[] = [];
   const log: Logger = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });
   const start = () =>

@@ -208,7 +208,7 @@ test('a filter with nothing in it lets everything through', () => {
 });
 
 test('a watcher is told of the devices of its scope alone, whatever it asks for', () => {
-  const scope = { devices: ['mine'] };
+  const scope = { devices: new Set(['mine']) };
   expect(deviceMatches({ scope }, 'mine')).toBe(true);
   expect(deviceMatches({ scope }, 'theirs')).toBe(false);
   expect(deviceMatches({ scope, device: 'theirs' }, 'theirs')).toBe(false);

@@ -1,13 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Access } from '@millrace/client';
 import { errorText, MillraceError } from '@millrace/wire';
-
-/** Where the server is and what opens it. */
-export interface Access {
-  /** Without a slash at the end. */
-  url: string;
-  token: string;
-}
 
 type Env = Record<string, string | undefined>;
 

@@ -1,3 +1,4 @@
+import type { LineFilter, TimeRange } from '@millrace/client';
 import { type Level, MillraceError, parseLevelFilter, parseTime } from '@millrace/wire';
 
 /** Which lines to show. All conditions must hold. */
@@ -14,20 +15,14 @@ export interface LogFilter {
   query?: string;
 }
 
-/** The filter as the query of `/api/v1/logs` and `/api/v1/logs/tail`. */
-export function filterQuery(filter: LogFilter): URLSearchParams {
-  const query = new URLSearchParams();
-  const set = (key: string, value: string | number | undefined) => {
-    if (value !== undefined) query.set(key, String(value));
-  };
-  set('device', filter.device);
-  set('service', filter.service);
-  set('level', filter.levels?.join(','));
-  set('stream', filter.stream);
-  set('query', filter.query);
-  set('since', filter.sinceMs);
-  set('until', filter.untilMs);
-  return query;
+/** What of a filter a tail understands: it is about lines to come. */
+export function tailFilter({ sinceMs: _since, untilMs: _until, ...filter }: LogFilter): LineFilter {
+  return filter;
+}
+
+/** The filter as a query of the server. */
+export function serverQuery(filter: LogFilter): LineFilter & TimeRange {
+  return { ...tailFilter(filter), since: filter.sinceMs, until: filter.untilMs };
 }
 
 /**

@@ -1,10 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { MillraceError } from '@millrace/wire';
-import { type LogFilter, maxLimit } from './filter.ts';
-import type { LogLine, LogServer, TailEvent } from './server.ts';
+import type { MillraceClient, TailEvent } from '@millrace/client';
+import { MillraceError, type StoredLine } from '@millrace/wire';
+import { type LogFilter, maxLimit, serverQuery, tailFilter } from './filter.ts';
 
 export interface FollowOptions {
-  server: LogServer;
+  client: MillraceClient;
   filter: LogFilter;
   /** Most lines shown of what is there already. */
   limit: number;
@@ -34,8 +34,8 @@ const maxBackoffMs = 5_000;
  *
  * @throws MillraceError when the first connection fails, or the server refuses a later one for good
  */
-export async function* follow(options: FollowOptions): AsyncGenerator<LogLine> {
-  const { server, filter, limit, signal, onNotice } = options;
+export async function* follow(options: FollowOptions): AsyncGenerator<StoredLine> {
+  const { client, filter, limit, signal, onNotice } = options;
   const known = new KnownLines();
   /** From where lines may be missing; `undefined` before the first connection. */
   let resumeMs: number | undefined;
@@ -44,12 +44,14 @@ export async function* follow(options: FollowOptions): AsyncGenerator<LogLine> {
   while (!signal.aborted) {
     try {
       const openingMs = Date.now();
-      const tail = await server.tail(filter, signal);
+      const tail = await client.tail(tailFilter(filter), { signal });
       let fromMs: number;
       if (resumeMs === undefined) {
         fromMs = openingMs;
         const { logs } =
-          limit > 0 ? await server.search(filter, { limit, order: 'desc', signal }) : { logs: [] };
+          limit > 0
+            ? await client.search({ ...serverQuery(filter), limit, order: 'desc' }, { signal })
+            : { logs: [] };
         // Lines older than the oldest shown were left out on purpose, and must not come back as missed ones.
         const oldest = logs.length === limit ? logs.at(-1)?.timestamp : undefined;
         if (limit > 0) fromMs = Math.max(openingMs - slackMs, filter.sinceMs ?? 0, (oldest ?? -1) + 1);
@@ -82,11 +84,14 @@ export async function* follow(options: FollowOptions): AsyncGenerator<LogLine> {
   }
 }
 
-async function* missed({ server, filter, signal }: FollowOptions, known: KnownLines, fromMs: number) {
+async function* missed({ client, filter, signal }: FollowOptions, known: KnownLines, fromMs: number) {
   const window = { ...filter, sinceMs: Math.max(fromMs, filter.sinceMs ?? 0) };
   let cursor: string | undefined;
   do {
-    const page = await server.search(window, { limit: maxLimit, order: 'asc', cursor, signal });
+    const page = await client.search(
+      { ...serverQuery(window), limit: maxLimit, order: 'asc', cursor },
+      { signal },
+    );
     for (const line of page.logs) if (known.add(line)) yield line;
     cursor = page.logs.length > 0 ? page.cursor : undefined;
   } while (cursor !== undefined);
@@ -118,7 +123,7 @@ class KnownLines {
   readonly #keys = new Set<string>();
 
   /** True when the line is new. */
-  add(line: LogLine): boolean {
+  add(line: StoredLine): boolean {
     const key = `${line.device} ${line.id || `${line.timestamp} ${line.message}`}`;
     if (this.#keys.has(key)) return false;
     this.#keys.add(key);

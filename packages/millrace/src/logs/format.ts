@@ -1,8 +1,7 @@
-import type { Level, LogMessage } from '@millrace/wire';
+import type { Level, LogMessage, StoredLine } from '@millrace/wire';
 import { type Colour, type Paint, painter } from '../terminal/colours.ts';
 import { harmless } from '../terminal/harmless.ts';
 import { localTime } from '../terminal/time.ts';
-import type { LogLine } from './server.ts';
 
 export interface LineStyle {
   /** As the server gave it, one JSON object per line. */
@@ -13,7 +12,7 @@ export interface LineStyle {
 const colours: Record<Level, Colour> = { debug: 'dim', info: 'green', warn: 'yellow', error: 'red' };
 
 /** `14:03:09.120 1a2b3c4d web info  the message`, newline included. The full date is shown where colours are not. */
-export function formatLine(line: LogLine, { json, colourful }: LineStyle, nowMs = Date.now()): string {
+export function formatLine(line: StoredLine, { json, colourful }: LineStyle, nowMs = Date.now()): string {
   if (json) return `${JSON.stringify(line)}\n`;
   const [time, ...rest] = columns(line, colourful, nowMs);
   return [time, painter(colourful)('blue', shortDevice(line.device)), ...rest].join(' ');

@@ -1,7 +1,7 @@
+import { MillraceClient } from '@millrace/client';
 import { expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
 import { follow } from '../../src/logs/follow.ts';
-import { LogServer } from '../../src/logs/server.ts';
 import { line, ScriptedServer } from './scripted-server.ts';
 
 /** Follows in the background and collects the seqs it gives. */
@@ -9,10 +9,10 @@ function following(scripted: ScriptedServer, { limit = 100 } = {}) {
   const stopping = new AbortController();
   const seqs: number[] = [];
   const notices: string[] = [];
-  const server = new LogServer({ access: { url: scripted.url, token: scripted.token } });
+  const client = new MillraceClient({ url: scripted.url, token: scripted.token });
   const done = (async () => {
     const lines = follow({
-      server,
+      client,
       filter: {},
       limit,
       signal: stopping.signal,
@@ -111,14 +111,14 @@ test('lines that the server skipped are fetched', async () => {
 
 test('a first connection that fails, fails; so does a token that is no longer accepted', async () => {
   await using scripted = await new ScriptedServer().start();
-  const wrong = new LogServer({ access: { url: scripted.url, token: 'wrong' } });
+  const wrong = new MillraceClient({ url: scripted.url, token: 'wrong' });
   const options = { filter: {}, limit: 1, signal: new AbortController().signal, onNotice: () => {} };
-  await expect(follow({ ...options, server: wrong }).next()).rejects.toMatchObject({
+  await expect(follow({ ...options, client: wrong }).next()).rejects.toMatchObject({
     code: 'TOKEN_UNUSABLE',
   });
-  const right = new LogServer({ access: { url: scripted.url, token: scripted.token } });
+  const right = new MillraceClient({ url: scripted.url, token: scripted.token });
   await scripted.stop();
-  await expect(follow({ ...options, server: right }).next()).rejects.toMatchObject({
+  await expect(follow({ ...options, client: right }).next()).rejects.toMatchObject({
     code: 'SERVER_UNREACHABLE',
     detail: expect.stringContaining('ECONNREFUSED'),
   });

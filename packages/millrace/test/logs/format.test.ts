@@ -1,6 +1,6 @@
+import type { StoredLine } from '@millrace/wire';
 import { expect, test } from 'vitest';
 import { formatLine } from '../../src/logs/format.ts';
-import type { LogLine } from '../../src/logs/server.ts';
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: a colour begins with one
 const colours = /\u001b\[[0-9;]*m/g;
@@ -14,7 +14,7 @@ const line = {
   source: { type: 'container', name: 'web' },
   isStdErr: true,
   isSystem: false,
-} as LogLine;
+} as StoredLine;
 
 test('a trace is shown over several lines on a terminal, each behind a bar, and on one line in a pipe', () => {
   const shown = formatLine(line, { json: false, colourful: true }).replace(colours, '');

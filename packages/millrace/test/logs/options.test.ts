@@ -1,11 +1,11 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Level, StoredLine } from '@millrace/wire';
 import { describe, expect, test } from 'vitest';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { findAccess } from '../../src/logs/access.ts';
-import { filterQuery, parseLevels, parseLimit, parseMoment } from '../../src/logs/filter.ts';
+import { parseLevels, parseLimit, parseMoment, serverQuery } from '../../src/logs/filter.ts';
 import { formatLine, shortDevice } from '../../src/logs/format.ts';
-import type { LogLine } from '../../src/logs/server.ts';
 
 const now = Date.parse('2026-11-20T12:00:00Z');
 
@@ -41,13 +41,8 @@ test('levels and limits', () => {
 });
 
 test('a filter as a query', () => {
-  const query = filterQuery({ service: 'a&b', levels: ['warn', 'error'], sinceMs: 0, query: 'two words' });
-  expect(Object.fromEntries(query)).toEqual({
-    service: 'a&b',
-    level: 'warn,error',
-    since: '0',
-    query: 'two words',
-  });
+  const filter = { service: 'a&b', levels: ['warn', 'error'] as Level[], query: 'two words' };
+  expect(serverQuery({ ...filter, sinceMs: 0 })).toEqual({ ...filter, since: 0 });
 });
 
 describe('where the server is and what opens it', () => {
@@ -98,7 +93,8 @@ describe('where the server is and what opens it', () => {
 });
 
 describe('a line', () => {
-  const line: LogLine = {
+  const line: StoredLine = {
+    receivedAt: now,
     id: 'abcdefgh-1',
     device: '1a2b3c4d-0000-4000-8000-000000000000',
     message: 'hello\x1b[31m red\x1b[2J',

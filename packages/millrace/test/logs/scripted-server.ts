@@ -1,6 +1,6 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { LogLine } from '../../src/logs/server.ts';
+import type { StoredLine } from '@millrace/wire';
 
 /**
  * A log server whose faults can be arranged: lines that the tail shows before the search finds them, skipped lines,
@@ -9,7 +9,7 @@ import type { LogLine } from '../../src/logs/server.ts';
 export class ScriptedServer implements AsyncDisposable {
   readonly token = 'right-token';
   /** What the search finds. */
-  readonly stored: LogLine[] = [];
+  readonly stored: StoredLine[] = [];
   searches = 0;
   url = '';
   #port = 0;
@@ -41,7 +41,7 @@ export class ScriptedServer implements AsyncDisposable {
     return this;
   }
 
-  #search(query: URLSearchParams): { logs: LogLine[]; cursor?: string } {
+  #search(query: URLSearchParams): { logs: StoredLine[]; cursor?: string } {
     this.searches++;
     const since = Number(query.get('since') ?? 0);
     const order = query.get('order') === 'asc' ? 1 : -1;
@@ -59,7 +59,7 @@ export class ScriptedServer implements AsyncDisposable {
   }
 
   /** Shows a line to the watchers. */
-  push(line: LogLine): void {
+  push(line: StoredLine): void {
     for (const watcher of this.#watchers)
       watcher.write(`event: log\nid: x\ndata: ${JSON.stringify(line)}\n\n`);
   }
@@ -82,13 +82,14 @@ export class ScriptedServer implements AsyncDisposable {
 }
 
 /** Line `seq` of a device, written `agoMs` before now. */
-export function line(seq: number, { agoMs = 0, device = 'device-1' } = {}): LogLine {
+export function line(seq: number, { agoMs = 0, device = 'device-1' } = {}): StoredLine {
   return {
     id: `abcdefgh-${seq}`,
     seq,
     device,
     message: `line ${seq}`,
     timestamp: Date.now() - agoMs,
+    receivedAt: Date.now(),
     level: 'info',
     source: { type: 'container', name: 'web' },
     serviceName: 'web',

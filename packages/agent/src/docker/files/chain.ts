@@ -26,6 +26,37 @@ export async function openChain(path: string): Promise<LogFile[]> {
 
 const maxAttempts = 50;
 
+/**
+ * Opens the files that have come behind the one that is known, oldest first, without waiting for anything;
+ * `isNext` says whether the known one was still there, so that none is missing. `undefined` when that cannot be told
+ * right now: a rotation is under way, or files are compressed, which a name tells nothing of.
+ */
+export function openNewer(
+  path: string,
+  knownIdentity: string,
+): { files: LogFile[]; isNext: boolean } | undefined {
+  for (let attempt = 0; attempt < maxQuickAttempts; attempt++) {
+    const names = namesOf(path);
+    if (names.at(-1) !== path) continue;
+    const identities = names.map(identityAt);
+    const known = identities.lastIndexOf(knownIdentity);
+    const newer = names.slice(known + 1);
+    if (known < 0 && newer.some((name) => name.endsWith('.gz'))) return undefined;
+    const opened = newer.map(openIfThere);
+    const files = opened.filter((file) => file !== undefined);
+    const isWhole = opened.every((file, i) => file?.identity === identities[known + 1 + i]);
+    // Else it was rotated while we looked: a name may have meant another file before than a moment later.
+    if (isWhole && String(names.map(identityAt)) === String(identities)) {
+      for (const file of files.slice(0, -1)) file.isFinal = true;
+      return { files, isNext: known >= 0 };
+    }
+    closeAll(files);
+  }
+  return undefined;
+}
+
+const maxQuickAttempts = 3;
+
 export function closeAll(files: readonly LogFile[]): void {
   for (const file of files) file.close();
 }

@@ -10,6 +10,15 @@ export interface ContainerFolder {
   isTerminal: boolean;
   /** How soon a log that is being written to must be looked at again, lest a whole file come and go in between. */
   lookAgainMs: number;
+  rotation: EngineRotation | undefined;
+}
+
+/** How the engine rotates a log, where it does. */
+export interface EngineRotation {
+  /** The size that a file has reached, and does not exceed by more than an entry, when the next is begun. */
+  fileBytes: number;
+  /** How many are kept; with 1 the file is cut. */
+  maxFiles: number;
 }
 
 /** Twice what an engine was seen to write into one log. */
@@ -22,6 +31,7 @@ export function lookInto(folder: string): ContainerFolder {
   const settings = objectOf(config?.Config);
   const logConfig = objectOf(host?.LogConfig) as LogConfig | undefined;
   const name = config?.Name;
+  const rotation = rotationOf(logConfig);
   return {
     identity:
       typeof name === 'string'
@@ -32,15 +42,18 @@ export function lookInto(folder: string): ContainerFolder {
           }
         : undefined,
     isTerminal: settings?.Tty === true,
-    lookAgainMs: keptBytes(logConfig) / maxBytesPerMs,
+    // What can be written behind a file before the next one is gone.
+    lookAgainMs: rotation
+      ? (rotation.fileBytes * rotation.maxFiles) / maxBytesPerMs
+      : Number.POSITIVE_INFINITY,
+    rotation,
   };
 }
 
-/** What can be written behind a file before the next one is gone. */
-function keptBytes(logConfig: LogConfig | undefined): number {
+function rotationOf(logConfig: LogConfig | undefined): EngineRotation | undefined {
   const fileBytes = logConfig?.Type === 'json-file' ? rotationBytes(logConfig) : undefined;
-  if (fileBytes === undefined) return Number.POSITIVE_INFINITY;
-  return fileBytes * Math.max(1, Number(logConfig?.Config?.['max-file']) || 1);
+  if (fileBytes === undefined) return undefined;
+  return { fileBytes, maxFiles: Math.max(1, Number(logConfig?.Config?.['max-file']) || 1) };
 }
 
 function objectIn(path: string): Record<string, unknown> | undefined {

@@ -1,28 +1,19 @@
-import { defaultLevel, type LogInput, levelRank, limits, truncateUtf8 } from '@millrace/wire';
+import { defaultLevel, type LogInput, levelRank } from '@millrace/wire';
 import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
 import { levelOf, levelOfEscaped } from '../../classify/level.ts';
+import { countGap, type Gap, type GapCounts, gapLine } from '../../logging/gap.ts';
 import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
 import type { Rules } from '../../shape/rules.ts';
 import { type DropCounts, noDrops, Shaper } from '../../shape/shaper.ts';
-import { type DockerPosition, type LogStream, Resume } from '../position.ts';
+import type { DockerPosition, LogStream } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
 import { LineEncoder } from './encoder.ts';
-import { type EntryReader, nanosOf, textOf } from './entry.ts';
+import { type EntryReader, textOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
+import { OpenLine } from './open-line.ts';
+import { PassedLines } from './passed-lines.ts';
 import type { FilePoint } from './point.ts';
-import { isLater, Mark, StreamProgress, timeOf } from './progress.ts';
-
-/** A line that has begun and waits for its newline. */
-interface OpenLine {
-  second: number;
-  nano: number;
-  pieces: string[];
-  bytes: number;
-  /** Bytes of the pieces beyond what is kept of a line. */
-  cutBytes: number;
-  /** It was read before, or is older than what is wanted. */
-  isOld: boolean;
-}
+import { isLater, Mark, pointBehind, StreamProgress } from './progress.ts';
 
 /** Where a stream stands behind a line that may be held. */
 interface LineMark {
@@ -41,6 +32,8 @@ export interface FileCursorOptions {
   rules: Rules | undefined;
   /** Counts what the rules drop; may be shared. */
   drops: DropCounts | undefined;
+  /** Counts what could not be read; may be shared. */
+  gaps: GapCounts | undefined;
   deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
   /** Takes a position now and then while rules drop every line. */
   move(position: SourcePosition): void;
@@ -75,9 +68,9 @@ export class FileCursor implements PositionSource {
   private order = 0;
   /** Lines went the short way since {@link added}. */
   private hasAdded = false;
-  private resume: Resume | undefined;
-  private sinceSecond = 0;
-  private sinceNano = 0;
+  private readonly passed = new PassedLines();
+  /** Lies in front of the next entry. */
+  private gap: Gap | undefined;
 
   constructor(options: FileCursorOptions) {
     this.options = options;
@@ -120,18 +113,7 @@ export class FileCursor implements PositionSource {
 
   /** Where reading has to go on if it ended now; `undefined` before the first line of this process. */
   get point(): FilePoint | undefined {
-    const { out, err } = this;
-    const isOut =
-      (out.waiting?.order ?? Number.POSITIVE_INFINITY) < (err.waiting?.order ?? Number.POSITIVE_INFINITY);
-    const waiting = isOut ? out.waiting : err.waiting;
-    const { head, ino } = (waiting ? waiting.file : this.file) ?? {};
-    if (!head || ino === undefined) return undefined;
-    const since = (stream: StreamProgress, isOther: boolean) =>
-      stream.past + (waiting && isOther ? Math.max(0, stream.settled - waiting.otherEnded) : 0);
-    const pastOut = since(out, !isOut);
-    const pastErr = since(err, isOut);
-    const past = { ...(pastOut > 0 && { out: pastOut }), ...(pastErr > 0 && { err: pastErr }) };
-    return { head, ino, at: waiting ? waiting.at : this.at, ...(pastOut + pastErr > 0 && { past }) };
+    return pointBehind(this.out, this.err, this.file, this.at);
   }
 
   get position(): Json {
@@ -150,26 +132,22 @@ export class FileCursor implements PositionSource {
   beginByMarks(since: string, rotated?: ReadonlySet<LogStream>): void {
     this.restart();
     this.file = undefined;
-    const { marks } = this;
-    this.resume = marks && new Resume(marks, rotated);
-    [this.sinceSecond, this.sinceNano] = timeOf(since);
+    this.passed.beginByMarks(this.marks, since, rotated);
   }
 
   /**
    * The end of what is kept has been reached: what comes now is new. Returns the streams whose line read last was
-   * not there, and whether one went on without it.
+   * not there.
    */
-  caughtUp(): { unmatched: LogStream[]; hasJumped: boolean } {
-    const { resume } = this;
+  caughtUp(): LogStream[] {
     for (const name of ['out', 'err'] as const) {
       const open = this.open[name];
       // It may have been read as the last line of a container that had ended.
-      if (open && resume && !open.isOld)
-        open.isOld = resume.readBefore(name, nanosOf(open.second, open.nano)) > 0;
+      if (open && !open.isOld) open.isOld = this.passed.wasRead(name, open.second, open.nano);
     }
-    this.resume = undefined;
-    this.sinceSecond = this.sinceNano = 0;
-    return { unmatched: resume?.unmatched() ?? [], hasJumped: resume?.hasJumped ?? false };
+    const unmatched = this.passed.unmatched();
+    this.passed.clear();
+    return unmatched;
   }
 
   /**
@@ -179,6 +157,7 @@ export class FileCursor implements PositionSource {
   take(entry: EntryReader, bytes: Buffer, file: LogFile, from: number, to: number): void | Promise<void> {
     const stream = entry.isStdErr ? this.err : this.out;
     const open = this.open[stream.name];
+    if (this.gap) this.tellGap(this.gap, entry, file, from);
     if (!open && entry.endsLine) {
       if (this.isPassed(stream, entry.second, entry.nano)) return this.pass(stream, file, to);
       if (this.addEncoded(stream, entry, bytes)) return this.settle(stream, file, to);
@@ -193,6 +172,11 @@ export class FileCursor implements PositionSource {
     }
     const line = this.append(stream, entry, textOf(entry, bytes), file, from);
     return entry.endsLine ? this.endOpen(stream, line, file, to, false) : undefined;
+  }
+
+  /** In front of the next entry there were lines that nobody could read. */
+  expectGap(gap: Gap | undefined): void {
+    this.gap = gap;
   }
 
   /** To be called after some entries. */
@@ -232,8 +216,8 @@ export class FileCursor implements PositionSource {
     this.open.out = this.open.err = undefined;
     this.out.restart(past.out ?? 0);
     this.err.restart(past.err ?? 0);
-    this.resume = undefined;
-    this.sinceSecond = this.sinceNano = 0;
+    this.passed.clear();
+    this.gap = undefined;
   }
 
   /** Adds the line as it lies, if nothing is to be done to it; `false` when it must go the long way. */
@@ -292,16 +276,11 @@ export class FileCursor implements PositionSource {
   ): OpenLine {
     let open = this.open[stream.name];
     if (!open) {
-      const { second, nano } = entry;
-      const isOld = stream.past === 0 && this.isTooOld(stream, second, nano);
-      open = { second, nano, pieces: [], bytes: 0, cutBytes: 0, isOld };
+      open = new OpenLine(entry, stream.past === 0 && this.passed.isTooOld(stream, entry.second, entry.nano));
       this.open[stream.name] = open;
       this.begin(stream, entry, file, at);
     }
-    if (open.bytes < limits.maxReceivedLineBytes) {
-      open.pieces.push(text);
-      open.bytes += text.length;
-    } else open.cutBytes += Buffer.byteLength(text);
+    open.add(text);
     return open;
   }
 
@@ -314,9 +293,7 @@ export class FileCursor implements PositionSource {
   ): void | Promise<void> {
     this.open[stream.name] = undefined;
     if (open.isOld || this.isPassed(stream, open.second, open.nano)) return this.pass(stream, file, at);
-    const joined = open.pieces.join('');
-    const text = open.cutBytes > 0 ? truncateUtf8(joined, limits.maxMessageBytes, open.cutBytes) : joined;
-    return this.end(stream, open, text, file, at, isLeft && this.options.isTerminal);
+    return this.end(stream, open, open.text, file, at, isLeft && this.options.isTerminal);
   }
 
   private end(
@@ -378,17 +355,31 @@ export class FileCursor implements PositionSource {
 
   /** Whether a line that has ended was handed on by an earlier process, or is not wanted. To be asked once for each. */
   private isPassed(stream: StreamProgress, second: number, nano: number): boolean {
-    if (stream.past > 0) {
-      stream.past--;
-      return true;
-    }
-    if (this.isTooOld(stream, second, nano)) return true;
-    return this.resume !== undefined && this.resume.readBefore(stream.name, nanosOf(second, nano)) > 0;
+    const { passed } = this;
+    const hadJumped = passed.hasJumped;
+    const isPassed = passed.has(stream, second, nano);
+    if (passed.hasJumped && !hadJumped) this.record({ reason: 'rotated', ...this.between(second, nano) });
+    return isPassed;
   }
 
-  private isTooOld(stream: StreamProgress, second: number, nano: number): boolean {
-    if (!isLater(this.sinceSecond, this.sinceNano, second, nano)) return false;
-    return stream.read.isEmpty || !this.resume;
+  private tellGap(gap: Gap, { second, nano }: EntryReader, file: LogFile, from: number): void {
+    this.gap = undefined;
+    // Behind it, so that it is not told again after a restart.
+    this.file = file;
+    this.at = from;
+    this.record({ ...gap, ...this.between(second, nano) });
+  }
+
+  /** From the line read last to one of this time. */
+  private between(second: number, nano: number): { fromMs?: number; toMs: number } {
+    const fromMs = Math.max(this.out.read.ms, this.err.read.ms);
+    return { ...(fromMs >= 0 && { fromMs }), toMs: second * 1000 + Math.floor(nano / 1e6) };
+  }
+
+  private record(gap: Gap): void {
+    if (this.options.gaps) countGap(this.options.gaps, gap);
+    // It is one line: what comes next is held back, should it have to be.
+    void this.options.deliver(gapLine(gap, this.fields), { key: this.key, value: this.position });
   }
 }
 

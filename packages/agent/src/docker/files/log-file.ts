@@ -1,9 +1,12 @@
 import { type BigIntStats, closeSync, createReadStream, fstatSync, openSync, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { createGunzip } from 'node:zlib';
+import type { Gap } from '../../logging/gap.ts';
 import { type FileHead, headOf, headTailBytes } from './point.ts';
 
 const readAt = promisify(read);
+/** So much has just been written and lies in memory: handing it to another thread takes longer than copying it. */
+const freshBytes = 32 * 1024;
 
 /** One file of a container's log. While it is open the kernel keeps it, whatever the engine does to its name. */
 export interface LogFile {
@@ -15,6 +18,8 @@ export interface LogFile {
   head: FileHead | undefined;
   /** Nothing will be appended any more. */
   isFinal: boolean;
+  /** What nobody could read in front of it. */
+  gap: Gap | undefined;
   /** Fills `buffer` from `offset` on; returns fewer bytes at the end. Offsets never decrease by more than a buffer. */
   read(buffer: Buffer, offset: number): Promise<number>;
   /** Whether it still begins as it did: not when it was cut to nothing and written anew. */
@@ -41,6 +46,7 @@ class PlainFile implements LogFile {
   readonly ino: number;
   head: FileHead | undefined;
   isFinal = false;
+  gap: Gap | undefined;
   readonly #fd: number;
   readonly #tail = Buffer.alloc(headTailBytes);
 
@@ -52,8 +58,11 @@ class PlainFile implements LogFile {
   }
 
   async read(buffer: Buffer, offset: number): Promise<number> {
-    const { bytesRead } = await readAt(this.#fd, buffer, 0, buffer.length, offset);
-    return bytesRead;
+    const length = Math.min(freshBytes, buffer.length);
+    const fresh = readSync(this.#fd, buffer, 0, length, offset);
+    if (fresh < length || length === buffer.length) return fresh;
+    const { bytesRead } = await readAt(this.#fd, buffer, fresh, buffer.length - fresh, offset + fresh);
+    return fresh + bytesRead;
   }
 
   isIntact(): boolean {
@@ -79,6 +88,7 @@ class CompressedFile implements LogFile {
   readonly ino: number;
   head: FileHead | undefined;
   readonly isFinal = true;
+  gap: Gap | undefined;
   readonly #fd: number;
   readonly #chunks: AsyncIterator<Buffer>;
   #held: Buffer = empty;

@@ -1,6 +1,7 @@
 import type { LogStream, StreamMark } from '../position.ts';
 import { nanosOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
+import type { FilePoint } from './point.ts';
 
 /**
  * How far a stream has been read; see `../position.ts`. Numbers, since text for each line would cost more than all
@@ -26,6 +27,11 @@ export class Mark {
 
   get isEmpty(): boolean {
     return this.second < 0;
+  }
+
+  /** Its time, in ms since 1970; negative when it is empty. */
+  get ms(): number {
+    return this.second * 1000 + Math.floor(this.nano / 1e6);
   }
 
   /** What `advance` of `../position.ts` does. */
@@ -135,4 +141,27 @@ export class StreamProgress {
     // A line that has begun and is the stream's first: nothing of it is older.
     return this.handedOn.saved() ?? (waiting && { last: nanosOf(waiting.second, waiting.nano), n: 0 });
   }
+}
+
+/**
+ * Where reading has to go on if it ended now: at the first line that is not handed on, or else at `at` of `file`, behind
+ * the last that ended. `undefined` where that file is not known by its beginning yet.
+ */
+export function pointBehind(
+  out: StreamProgress,
+  err: StreamProgress,
+  file: LogFile | undefined,
+  at: number,
+): FilePoint | undefined {
+  const isOut =
+    (out.waiting?.order ?? Number.POSITIVE_INFINITY) < (err.waiting?.order ?? Number.POSITIVE_INFINITY);
+  const waiting = isOut ? out.waiting : err.waiting;
+  const { head, ino } = (waiting ? waiting.file : file) ?? {};
+  if (!head || ino === undefined) return undefined;
+  const since = (stream: StreamProgress, isOther: boolean) =>
+    stream.past + (waiting && isOther ? Math.max(0, stream.settled - waiting.otherEnded) : 0);
+  const pastOut = since(out, !isOut);
+  const pastErr = since(err, isOut);
+  const past = { ...(pastOut > 0 && { out: pastOut }), ...(pastErr > 0 && { err: pastErr }) };
+  return { head, ino, at: waiting ? waiting.at : at, ...(pastOut + pastErr > 0 && { past }) };
 }

@@ -1,5 +1,5 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
@@ -10,11 +10,10 @@ import { clockMarginMs, type LogStream, parsePosition, positionKey, resumeFrom }
 import { type ContainerIdentity, type ServiceFields, serviceOf } from '../services.ts';
 import { nanosOfMs } from '../timestamp.ts';
 import type { EngineSession } from '../watcher.ts';
-import { closeAll, identityAt, openChain } from './chain.ts';
 import { type ContainerFolder, lookInto } from './container-folder.ts';
 import { FileCursor } from './cursor.ts';
-import type { LogFile } from './log-file.ts';
-import { type FileHead, type FilePoint, headOf, parseFilePoint } from './point.ts';
+import { type Ahead, LogChain } from './log-chain.ts';
+import { type FilePoint, parseFilePoint } from './point.ts';
 import { EntryScanner } from './scanner.ts';
 import { type Turns, tickMs } from './turns.ts';
 
@@ -62,9 +61,7 @@ export class FileReader {
   private hasSaved: boolean;
   private running: Promise<void> | undefined;
   private hasEnded = false;
-  /** Oldest first; the first is being read. */
-  private files: LogFile[] = [];
-  private offset = 0;
+  private readonly chain: LogChain;
   /** Reading goes through what was there at its beginning, and the end has not been seen yet. */
   private isCatchingUp = false;
   private isUncertain = false;
@@ -90,11 +87,18 @@ export class FileReader {
       multiline: options.multiline ?? 'traces',
       rules: options.rules,
       drops: options.drops,
+      gaps: options.gaps,
       move: (position) => options.move?.(position),
       deliver: (line, position) => options.deliver(line, position),
       encoded: options.encoded,
     });
     this.scanner = new EntryScanner(this.cursor);
+    this.chain = new LogChain({
+      path,
+      rotation: this.folder.rotation,
+      lookAgainMs: this.folder.rotation && this.folder.lookAgainMs,
+      onDamage: (error) => this.warnOfDamage(error),
+    });
   }
 
   get isRunning(): boolean {
@@ -144,6 +148,8 @@ export class FileReader {
   /** To be called now and then. */
   check(): void {
     if (++this.checks % safetyChecks === 0) this.wake();
+    // While the journal holds us back, rotation goes on.
+    if (this.isRunning && !this.isWatched) this.chain.hold();
   }
 
   private wake(): void {
@@ -154,11 +160,13 @@ export class FileReader {
     const { signal, turns } = this.options;
     const onAbort = () => this.wake();
     signal.addEventListener('abort', onAbort);
+    const watcher = this.isHurried ? this.watchRotation() : undefined;
     try {
       await turns.take((buffer) => this.findPlace(buffer));
       while (!signal.aborted) {
         // Asked before reading: what was written by then is read.
         const hadEnded = this.hasEnded;
+        if (watcher) await this.chain.countRotations();
         const next = await turns.take((buffer) => this.step(buffer));
         if (next === 'more') continue;
         if (this.isCatchingUp && (await this.caughtUp())) continue;
@@ -171,49 +179,34 @@ export class FileReader {
       await this.cursor.flush();
     } finally {
       signal.removeEventListener('abort', onAbort);
-      closeAll(this.files);
-      this.files = [];
+      watcher?.close();
+      this.chain.close();
     }
   }
 
   private async finish(isGone: boolean): Promise<void> {
-    const [file] = this.files;
-    await this.cursor.endAll(file, this.offset);
+    await this.cursor.endAll(this.chain.current, this.chain.offset);
     this.isGone = isGone;
   }
 
   /** Opens what there is, and goes to where reading goes on. */
   private async findPlace(buffer: Buffer): Promise<void> {
-    this.files = await this.open(buffer);
+    const { chain } = this;
+    await chain.openAll(buffer);
     this.isCatchingUp = true;
     this.isUncertain = false;
     const point = this.cursor.point ?? this.point;
-    const index = point ? await this.indexOf(point, buffer) : -1;
-    const file = this.files[index];
-    if (point && file) {
-      closeAll(this.files.splice(0, index));
-      this.offset = point.at;
+    const file = point && (await chain.goTo(point, buffer));
+    if (file) {
       this.cursor.beginAt(file, point);
       return;
     }
     if (point) {
       // Some have been read in, and a compressed one only goes forward.
-      closeAll(this.files);
-      this.files = await this.open(buffer);
+      await chain.openAll(buffer);
       this.point = undefined;
     }
     this.beginByMarks();
-  }
-
-  /** All files. How the one begins that is written to must be known before it can be cut. */
-  private async open(buffer: Buffer): Promise<LogFile[]> {
-    const files = await openChain(this.options.path);
-    const live = files.at(-1);
-    if (!live || live.isFinal) return files;
-    const bytes = await live.read(buffer, 0);
-    const end = buffer.subarray(0, bytes).indexOf(newline);
-    if (end >= 0) live.head = headOf(buffer, end + 1);
-    return files;
   }
 
   private beginByMarks(rotated?: ReadonlySet<LogStream>): void {
@@ -224,135 +217,85 @@ export class FileReader {
       marginMs: clockMarginMs,
     });
     this.isUncertain = resume.isUncertain && !rotated;
-    this.offset = 0;
     this.cursor.beginByMarks(rotated ? '0'.repeat(resume.since.length) : resume.since, rotated);
   }
 
-  /** Which file a point means; -1 when it is not there any more, is not what it was, or cannot be told. */
-  private async indexOf({ head, ino, at }: FilePoint, buffer: Buffer): Promise<number> {
-    const alike: LogFile[] = [];
-    for (const file of this.files) if (await this.begins(file, head, buffer)) alike.push(file);
-    const file = alike.length === 1 ? alike[0] : alike.find((candidate) => candidate.ino === ino);
-    if (!file) return -1;
-    const one = buffer.subarray(0, 1);
-    const isThere = at === 0 || ((await file.read(one, at - 1)) === 1 && one[0] === newline);
-    return isThere ? this.files.indexOf(file) : -1;
-  }
-
-  private async begins(file: LogFile, head: FileHead, buffer: Buffer): Promise<boolean> {
-    try {
-      const [entryBytes, crc] = head;
-      if (entryBytes > buffer.length || (await file.read(buffer, 0)) < entryBytes) return false;
-      if (buffer.indexOf(newline) !== entryBytes - 1 || headOf(buffer, entryBytes)[1] !== crc) return false;
-      file.head = head;
-      return true;
-    } catch (error) {
-      this.warnOfDamage(error);
-      return false;
-    }
-  }
-
-  private async step(buffer: Buffer): Promise<'more' | 'idle' | 'rotating' | 'gone'> {
-    const [file] = this.files;
-    if (!file) return this.reopen(buffer);
+  private async step(buffer: Buffer): Promise<Ahead> {
+    const { chain } = this;
+    if (this.isHurried) chain.hold();
+    const file = chain.current;
+    if (!file) return chain.reopen(buffer);
+    const wasFinal = file.isFinal;
     let bytes = 0;
     try {
-      bytes = await file.read(buffer, this.offset);
+      bytes = await file.read(buffer, chain.offset);
     } catch (error) {
       this.warnOfDamage(error);
     }
     // Looked at behind the reading: where it still begins as it did, what was read is what belongs there.
-    if (!file.isFinal && !file.isIntact()) {
-      await this.leaveCut(file, buffer);
+    if (!wasFinal && !file.isIntact()) {
+      await chain.leaveCut(file, buffer);
       return 'more';
     }
     if (bytes > 0) {
-      const passed = await this.scanner.scan(buffer.subarray(0, bytes), file, this.offset, {
-        isWhole: file.isFinal && bytes < buffer.length,
+      if (file.gap) this.cursor.expectGap(await chain.gapBefore(file));
+      const passed = await this.scanner.scan(buffer.subarray(0, bytes), file, chain.offset, {
+        isWhole: wasFinal && bytes < buffer.length,
         isFull: bytes === buffer.length,
+        lookAside: this.isHurried ? () => chain.hold() : undefined,
       });
-      this.offset += passed;
+      chain.offset += passed;
       if (passed > 0) {
         this.quiet = 0;
-        return 'more';
+        // Less than asked for means that the end was there: no need to read once more to see it.
+        if (file.isFinal || bytes === buffer.length) return 'more';
       }
     }
-    return this.atEnd(file, buffer);
-  }
-
-  private async atEnd(file: LogFile, buffer: Buffer): Promise<'more' | 'idle' | 'rotating' | 'gone'> {
-    if (file.isFinal) {
-      if (this.files.length > 1) {
-        this.files.shift()?.close();
-        this.offset = 0;
-        return 'more';
-      }
-      return this.reopen(buffer);
-    }
-    const identity = identityAt(this.options.path);
-    if (identity === file.identity) return 'idle';
-    if (identity === undefined && identityAt(dirname(this.options.path)) !== undefined) return 'rotating';
-    // The engine has closed it: once more, to its end.
-    file.isFinal = true;
-    return 'more';
-  }
-
-  /** The file was cut to nothing. Who does that may have kept a copy of what it held (`copytruncate`). */
-  private async leaveCut(file: LogFile, buffer: Buffer): Promise<void> {
-    const chain = await this.open(buffer);
-    const copy = file.head ? await this.findFinal(chain, file.head, buffer) : -1;
-    closeAll(this.files);
-    closeAll(chain.splice(0, copy < 0 ? chain.length - 1 : copy));
-    this.files = chain;
-    if (copy < 0) this.offset = 0;
-  }
-
-  /** Which of the files that will not change any more begins so; -1 when none does. */
-  private async findFinal(chain: readonly LogFile[], head: FileHead, buffer: Buffer): Promise<number> {
-    for (const [i, file] of chain.entries()) {
-      if (file.isFinal && (await this.begins(file, head, buffer))) return i;
-    }
-    return -1;
-  }
-
-  /** What has come behind the file that is at its end. */
-  private async reopen(buffer: Buffer): Promise<'more' | 'rotating' | 'gone'> {
-    const [done] = this.files;
-    const chain = await this.open(buffer);
-    let index = done ? chain.findIndex((file) => file.identity === done.identity) : -1;
-    if (index < 0 && done?.head) index = await this.findFinal(chain, done.head, buffer);
-    closeAll(chain.splice(0, index + 1));
-    if (chain.length === 0) {
-      return identityAt(dirname(this.options.path)) === undefined ? 'gone' : 'rotating';
-    }
-    if (done && index < 0) this.warnOfGap();
-    done?.close();
-    this.files = chain;
-    this.offset = 0;
-    return 'more';
+    return chain.atEnd(file, wasFinal, buffer);
   }
 
   /** The end of what was there at the beginning. `true` when it must be gone through once more. */
   private async caughtUp(): Promise<boolean> {
     this.isCatchingUp = false;
-    const { unmatched, hasJumped } = this.cursor.caughtUp();
+    const unmatched = this.cursor.caughtUp();
     if (this.isUncertain && unmatched.length > 0) {
-      closeAll(this.files);
-      this.files = await this.options.turns.take((buffer) => this.open(buffer));
+      await this.options.turns.take((buffer) => this.chain.openAll(buffer));
       this.isCatchingUp = true;
       this.beginByMarks(new Set(unmatched));
       return true;
     }
-    if (hasJumped) this.warnOfGap();
     return false;
+  }
+
+  /** Whole files may come and go between two looks. */
+  private get isHurried(): boolean {
+    return this.folder.lookAgainMs < tickMs;
+  }
+
+  /**
+   * Sees each rotation as it happens, so that what is rotated is held open. Only where files are small: the kernel
+   * tells of every write, too.
+   */
+  private watchRotation(): FSWatcher | undefined {
+    const { path, log } = this.options;
+    const name = basename(path);
+    try {
+      const watcher = watch(dirname(path), { persistent: false }, (event, changed) => {
+        if (event === 'rename' && changed === name) this.chain.noteRename();
+      });
+      watcher.on('error', () => watcher.close());
+      return watcher;
+    } catch (error) {
+      log?.debug({ error: errorText(error) }, 'the rotation of a log is not watched');
+      return undefined;
+    }
   }
 
   /** Until there may be more: by looking again soon while the log is written to, else when the kernel says so. */
   private async wait(): Promise<void> {
     const { turns, path } = this.options;
     if (++this.quiet <= quietTicks) {
-      const { lookAgainMs } = this.folder;
-      if (lookAgainMs < tickMs) await pause(lookAgainMs);
+      if (this.isHurried) await pause(this.folder.lookAgainMs);
       else await turns.nextTick();
       return;
     }
@@ -368,7 +311,8 @@ export class FileReader {
       watcher.on('error', () => waiting.resolve());
       // What was written before the watcher was there.
       const next = await turns.take((buffer) => this.step(buffer));
-      if (next === 'idle' && !this.hasEnded && !this.options.signal.aborted) await waiting.promise;
+      const isQuiet = next === 'idle' && this.quiet > 0;
+      if (isQuiet && !this.hasEnded && !this.options.signal.aborted) await waiting.promise;
     } catch (error) {
       // The kernel gives no more watches, or the folder is gone: then by the clock.
       this.options.log?.debug({ error: errorText(error) }, 'a log folder is not watched');
@@ -379,13 +323,6 @@ export class FileReader {
     }
   }
 
-  private warnOfGap(): void {
-    this.options.log?.warn(
-      { container: this.fields.serviceName, containerId: this.id },
-      'the log was rotated away before it was read to its end; going on with what is kept, some lines may be missing',
-    );
-  }
-
   private warnOfDamage(error: unknown): void {
     this.options.log?.warn(
       { container: this.fields.serviceName, containerId: this.id, error: errorText(error) },
@@ -393,5 +330,3 @@ export class FileReader {
     );
   }
 }
-
-const newline = 0x0a;

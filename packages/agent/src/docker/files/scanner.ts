@@ -9,7 +9,11 @@ export interface ScanOptions {
   isWhole: boolean;
   /** The buffer holds no more: an entry that does not end in it is none of the engine's. */
   isFull: boolean;
+  /** Called every {@link entriesPerLook} entries: in the time that a buffer takes, small files come and go. */
+  lookAside?: (() => void) | undefined;
 }
+
+const entriesPerLook = 256;
 
 const newline = 0x0a;
 const entryStart = Buffer.from('{"log":"');
@@ -28,14 +32,15 @@ export class EntryScanner {
     bytes: Buffer,
     file: LogFile,
     offset: number,
-    { isWhole, isFull }: ScanOptions,
+    { isWhole, isFull, lookAside }: ScanOptions,
   ): Promise<number> {
     const { cursor, entry } = this;
     const isText = isUtf8(bytes.subarray(0, bytes.lastIndexOf(newline) + 1));
     let start = 0;
-    for (;;) {
+    for (let entries = 1; ; entries++) {
       const end = bytes.indexOf(newline, start);
       if (end < 0) break;
+      if (lookAside && entries % entriesPerLook === 0) lookAside();
       const from = offset + start;
       const to = offset + end + 1;
       if (from === 0) file.head = headOf(bytes, to);

@@ -13,6 +13,12 @@ export function statusFailure(settings: CloudSettings, response: IncomingMessage
   if (status === 401 || status === 403) {
     return new SessionFailure(new MillraceError('CLOUD_REFUSED', answered), { retry: 'slow' });
   }
+  // A proxy's own limit says so in another way.
+  if (status === 429 && headers['content-type']?.startsWith('application/problem+json')) {
+    return new SessionFailure(new MillraceError('QUOTA_EXCEEDED', answered), {
+      afterMs: retryAfterMs(headers['retry-after']),
+    });
+  }
   if (status === 408 || status === 429 || status >= 500) {
     return new SessionFailure(new MillraceError('CLOUD_UNREACHABLE', answered), {
       afterMs: retryAfterMs(headers['retry-after']),

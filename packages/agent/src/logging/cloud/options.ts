@@ -115,7 +115,7 @@ export function readCloudOptions(options: CloudLogBackendOptions): CloudSettings
       'Content-Type': 'application/x-ndjson',
       ...(compression === 'gzip' && { 'Content-Encoding': 'gzip' }),
       Authorization: `Bearer ${apiKey}`,
-      'Millrace-Acks': 'stream',
+      'Millrace-Acks': 'stream, short',
     },
     compression,
     feed: options.feed ?? (memory as MemoryFeed),

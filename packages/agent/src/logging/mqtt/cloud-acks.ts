@@ -1,7 +1,11 @@
+import { truncateUtf8 } from '@millrace/wire';
+import type { Logger } from 'pino';
 import { AckReader, type CloudAck } from '../../delivery/acks.ts';
 import { orAborted } from '../../delivery/pause.ts';
 import type { SendWindow } from '../../delivery/send-window.ts';
 import type { MqttConnection } from './connection.ts';
+
+const maxDetailBytes = 500;
 
 interface Listener {
   window: SendWindow;
@@ -20,15 +24,24 @@ export class CloudAcks {
   /** It has acknowledged something over this connection: it listens. */
   answered = false;
   readonly #listeners = new Set<Listener>();
+  readonly #log: Logger;
+  #refusal = '';
 
-  private constructor() {}
+  private constructor(log: Logger) {
+    this.#log = log;
+  }
 
   /** @throws SessionFailure when the broker does not allow it */
-  static async subscribe(connection: MqttConnection, topic: string, over: AbortSignal): Promise<CloudAcks> {
-    const acks = new CloudAcks();
+  static async subscribe(
+    connection: MqttConnection,
+    { topic, over, log }: { topic: string; over: AbortSignal; log: Logger },
+  ): Promise<CloudAcks> {
+    const acks = new CloudAcks(log);
     const subscribed = connection.subscribe(topic, (payload) => {
+      const text = payload.toString();
       const reader = new AckReader();
-      for (const ack of [...reader.push(payload.toString()), ...reader.end()]) acks.#take(ack);
+      for (const ack of [...reader.push(text), ...reader.end()]) acks.#take(ack);
+      acks.#explain(text);
     });
     await orAborted(subscribed, over);
     return acks;
@@ -39,6 +52,20 @@ export class CloudAcks {
     const listener = { window, onNews };
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+  }
+
+  /** Says, once per reason, why the cloud does not acknowledge. That is all there is to do: lines wait here. */
+  #explain(text: string): void {
+    if (!text.startsWith('{"error":')) return;
+    let detail: unknown;
+    try {
+      detail = JSON.parse(text).error?.detail;
+    } catch {
+      return;
+    }
+    if (typeof detail !== 'string' || detail === this.#refusal) return;
+    this.#refusal = detail;
+    this.#log.warn(`the cloud refuses lines for now: ${truncateUtf8(detail, maxDetailBytes)}`);
   }
 
   #take({ journal, through, stored }: CloudAck): void {

@@ -63,7 +63,7 @@ export async function mqttSession(
   };
   const acks =
     layout.kind === 'device' && settings.ack === 'cloud'
-      ? await CloudAcks.subscribe(connection, layout.ack, over)
+      ? await CloudAcks.subscribe(connection, { topic: layout.ack, over, log })
       : undefined;
   const deliver = async (lane: MqttDelivery) => {
     if (acks) await publishBatches(lane, acks);

@@ -1,3 +1,4 @@
+import type { ConditionalStatement } from '../migrations/migration.ts';
 import { string } from '../sql.ts';
 
 /** Where a shard keeps its own part. `millrace` holds tables of the same names, over all shards. */
@@ -10,8 +11,11 @@ export const shardingKey = 'CRC32(device)';
 /** Tables that tell about a server itself: each replica has its own. */
 const perServer = ['migrations', 'fences'];
 
-/** A string literal, which stays as it is, or the name of our database before one of its tables. */
-const literalOrDatabase = /'(?:[^'\\]|\\.)*'|\bmillrace\./gs;
+/**
+ * The name of our database where system tables are asked, a string literal, which stays as it is, or that name before
+ * one of its tables. No literal of a caller can hold the first: its quotes are escaped.
+ */
+const databaseOrLiteral = /\bdatabase = 'millrace'|'(?:[^'\\]|\\.)*'|\bmillrace\./gs;
 
 export interface ShardDdlOptions {
   /** The shard has several replicas, which `{shard}` and `{replica}` tell apart. */
@@ -20,7 +24,10 @@ export interface ShardDdlOptions {
 
 /** A statement about `millrace.…` for the tables of one shard. */
 export function onShard(sql: string, { replicated }: ShardDdlOptions): string {
-  const own = sql.replace(literalOrDatabase, (text) => (text.startsWith("'") ? text : `${shardDatabase}.`));
+  const own = sql.replace(databaseOrLiteral, (text) => {
+    if (text.startsWith("'")) return text;
+    return text.startsWith('database') ? `database = '${shardDatabase}'` : `${shardDatabase}.`;
+  });
   return replicated ? replicatedTable(own) : own;
 }
 
@@ -55,9 +62,11 @@ ENGINE = Distributed(${string(cluster)}, '${shardDatabase}', ${string(name)}${ke
 }
 
 /** Everything that is made on each server of a cluster whose shards have replicas, for people to read. */
-export function replicatedSchema(statements: readonly string[]): string[] {
+export function replicatedSchema(statements: readonly (string | ConditionalStatement)[]): string[] {
   return [
     `CREATE DATABASE IF NOT EXISTS ${shardDatabase}`,
-    ...statements.map((sql) => onShard(sql, { replicated: true }).trim()),
+    ...statements.map((sql) =>
+      onShard(typeof sql === 'string' ? sql : sql.statement, { replicated: true }).trim(),
+    ),
   ];
 }

@@ -60,12 +60,12 @@ CREATE TABLE IF NOT EXISTS millrace.log_ingest (
 ENGINE = Null`;
 
 /**
- * Takes each line apart. The outer columns are named \`i.…\`: none of them ever comes from the line. A line that
+ * The view that takes each line apart. The outer columns are named \`i.…\`: none of them ever comes from the line. A line that
  * is no JSON object, or holds no message, becomes a message as it is. Names of levels are those that
  * \`parseLevel\` knows; times out of range give way to the time of arrival.
  */
-const reshape = `
-CREATE MATERIALIZED VIEW IF NOT EXISTS millrace.log_reshape TO millrace.logs AS
+export const reshapeSql = ({ view, from, retention }: { view: string; from: string; retention: string }) => `
+CREATE MATERIALIZED VIEW IF NOT EXISTS millrace.${view} TO millrace.logs AS
 WITH JSONExtract(i.line, 'Tuple(
     timestamp Nullable(Int64), message Nullable(String), level String, isStdErr Bool, isSystem Bool,
     serviceName String, serviceId Nullable(Int64), containerId String, appId String,
@@ -95,8 +95,10 @@ SELECT
   ifNull(j.message, i.line) AS message,
   j.fields AS fields,
   fromUnixTimestamp64Milli(i.received_ms, 'UTC') AS received,
-  i.retention_days AS retention_days
-FROM millrace.log_ingest AS i`;
+  ${retention} AS retention_days
+FROM millrace.${from} AS i`;
+
+const reshape = reshapeSql({ view: 'log_reshape', from: 'log_ingest', retention: 'i.retention_days' });
 
 export const logsMigration: Migration = {
   version: 1,

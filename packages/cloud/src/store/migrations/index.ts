@@ -4,12 +4,18 @@ import type { LogEngine } from '../engine.ts';
 import { integer, string } from '../sql.ts';
 import { logsMigration } from './0001-logs.ts';
 import { repeatsMigration } from './0002-repeats.ts';
+import { retentionMigration } from './0003-retention.ts';
 import { fencesMigration } from './0004-fences.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
 
-export const migrations: readonly Migration[] = [logsMigration, repeatsMigration, fencesMigration];
+export const migrations: readonly Migration[] = [
+  logsMigration,
+  repeatsMigration,
+  retentionMigration,
+  fencesMigration,
+];
 
 /**
  * Brings the schema up to date and returns the versions that were applied just now.
@@ -39,7 +45,10 @@ export async function migrate(
   const applied: number[] = [];
   for (const step of steps) {
     if (done.has(step.version)) continue;
-    for (const statement of step.statements) await engine.command(statement);
+    for (const part of step.statements) {
+      if (typeof part === 'string') await engine.command(part);
+      else if ((await engine.query(part.onlyIf)).length > 0) await engine.command(part.statement);
+    }
     await engine.command(
       `INSERT INTO millrace.migrations (version, name) SELECT ${integer(step.version)}, ${string(step.name)}`,
     );

@@ -5,5 +5,12 @@
 export interface Migration {
   version: number;
   name: string;
-  statements: string[];
+  statements: (string | ConditionalStatement)[];
+}
+
+/** For statements that have no IF EXISTS of their own. */
+export interface ConditionalStatement {
+  /** A SELECT; without a row there is nothing left to do. */
+  onlyIf: string;
+  statement: string;
 }

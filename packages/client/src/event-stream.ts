@@ -1,3 +1,5 @@
+import { MillraceError } from '@millrace/wire';
+
 /** One event of a server-sent event stream. */
 export interface ServerEvent {
   /** `message` when the server named none. */
@@ -41,6 +43,8 @@ export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerat
       }
     }
     rest = rest.slice(start);
-    if (rest.length + dataChars > maxEventChars) throw new Error('an event of the log stream never ends');
+    if (rest.length + dataChars > maxEventChars) {
+      throw new MillraceError('SERVER_UNREACHABLE', 'an event of the log stream never ends');
+    }
   }
 }

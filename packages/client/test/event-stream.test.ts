@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { readEvents, type ServerEvent } from '../../src/logs/event-stream.ts';
+import { readEvents, type ServerEvent } from '../src/event-stream.ts';
 
 async function eventsOf(text: string, cuts: number[] = []): Promise<ServerEvent[]> {
   const bytes = new TextEncoder().encode(text);

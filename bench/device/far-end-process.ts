@@ -1,32 +1,21 @@
 /*
- * What bench/agent.ts runs beside the agent, in a process of its own: a Docker engine that has one container, with its
+ * What the benches of the agent run beside it, in a process of its own: a Docker engine that has one container, with its
  * log files but without containers, and a cloud that counts what it gets and acknowledges it.
  *
- * Commands come as messages of the parent process, and so does what it knows.
+ * Commands come as messages of the parent process (far-end.ts), and so does what it knows.
  */
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createGunzip } from 'node:zlib';
-import { BatchDecoder } from '../packages/wire/src/index.ts';
+import { type Ack, AckWriter } from '../../packages/cloud/src/http/ack-writer.ts';
+import { BatchDecoder } from '../../packages/wire/src/index.ts';
+import type { FarEndCount, FarEndStart } from './far-end.ts';
 
-export interface FarEndStart {
-  socketPath: string;
-  /** The engine's data folder. */
-  root: string;
-  containerId: string;
-}
-
-/** How far the cloud is. */
-export interface FarEndCount {
-  lines: number;
-  wireBytes: number;
-}
-
-const commitMs = 20;
+const heartbeatMs = 20_000;
 
 process.once('message', (start: FarEndStart) => run(start));
 
-function run({ socketPath, root, containerId }: FarEndStart): void {
+function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
   const container = { Id: containerId, Names: ['/web'], Labels: {}, State: 'running' };
   let watcher: ServerResponse | undefined;
   let isStarted = false;
@@ -39,32 +28,35 @@ function run({ socketPath, root, containerId }: FarEndStart): void {
     else if (path.endsWith('/containers/json')) response.end(JSON.stringify(isStarted ? [container] : []));
     else response.end('OK');
   });
-  const count: FarEndCount = { lines: 0, wireBytes: 0 };
+  const count: FarEndCount = { lines: 0, batches: 0, wireBytes: 0 };
   const cloud = createServer((request, response) => {
     response.writeHead(200).flushHeaders();
+    const short = String(request.headers['millrace-acks']).includes('short');
+    const acks = new AckWriter({ response, heartbeatMs, short });
     const decoder = new BatchDecoder();
     const gunzip = createGunzip();
     request.pipe(gunzip);
     request.on('data', (chunk: Buffer) => {
       count.wireBytes += chunk.length;
     });
-    // As often as a cloud that commits what has come, and acknowledges that.
-    let stored: { journal: string; through: number } | undefined;
-    const commits = setInterval(() => {
-      if (stored) response.write(`${JSON.stringify({ ack: stored })}\n`);
+    let stored: Ack | undefined;
+    const commit = () => {
+      if (stored) acks.write(stored);
       stored = undefined;
-    }, commitMs);
+    };
+    const commits = setInterval(commit, commitMs);
     response.on('close', () => clearInterval(commits));
     gunzip.on('data', (chunk: Buffer) => {
       for (const { header, firstSeq, count: lines } of decoder.push(chunk)) {
         if (!header || firstSeq === null) throw new Error('a line without a batch');
         count.lines += lines;
+        count.batches++;
         stored = { journal: header.journal, through: firstSeq + lines - 1 };
       }
     });
     gunzip.on('end', () => {
-      if (stored) response.write(`${JSON.stringify({ ack: stored })}\n`);
-      stored = undefined;
+      commit();
+      acks[Symbol.dispose]();
       response.end();
     });
     // A request that breaks is begun again by the agent.

@@ -1,0 +1,252 @@
+import { dirname } from 'node:path';
+import type { Gap } from '../../logging/gap.ts';
+import { closeAll, identityAt, openChain, openNewer } from './chain.ts';
+import type { EngineRotation } from './container-folder.ts';
+import type { LogFile } from './log-file.ts';
+import { type FileHead, type FilePoint, headOf } from './point.ts';
+import { RotationCount } from './rotation-count.ts';
+
+export interface LogChainOptions {
+  path: string;
+  /** How the engine rotates the log, if it does. */
+  rotation: EngineRotation | undefined;
+  /** In less time no file can come and go; `undefined` where that is not known. */
+  lookAgainMs: number | undefined;
+  /** A file cannot be read, or not to its end. */
+  onDamage(error: unknown): void;
+}
+
+export type Ahead = 'more' | 'idle' | 'rotating' | 'gone';
+
+/**
+ * Disk space that a reader may keep from being freed, by files that are open and have no name any more, and how many
+ * files of a log may be open.
+ */
+const maxHeldBytes = 64_000_000;
+const maxHeldFiles = 256;
+
+/**
+ * The files of one container's log: the one that is being read, and those behind it, each held open from the moment
+ * when it was seen. What is open can be read to its end, whatever the engine does to its name.
+ */
+export class LogChain {
+  /** Where reading is, in {@link current}. */
+  offset = 0;
+  private readonly options: LogChainOptions;
+  /** Oldest first. */
+  private files: LogFile[] = [];
+  private isOpening = false;
+  /** When the newest that is open was the one that is written to. */
+  private newestAtMs = performance.now();
+  private readonly rotations = new RotationCount();
+
+  constructor(options: LogChainOptions) {
+    this.options = options;
+  }
+
+  /** The file that is being read; `undefined` when there is none. */
+  get current(): LogFile | undefined {
+    return this.files[0];
+  }
+
+  close(): void {
+    closeAll(this.files);
+    this.files = [];
+  }
+
+  /** Opens what there is, and goes to the beginning of the oldest. */
+  async openAll(buffer: Buffer): Promise<void> {
+    await this.replacing(async () => {
+      const files = await this.open(buffer);
+      closeAll(this.files);
+      this.files = files;
+      this.offset = 0;
+      this.newestAtMs = performance.now();
+      this.rotations.end();
+    });
+  }
+
+  /** Goes to a point; `undefined` when its file is not there any more, is not what it was, or cannot be told. */
+  async goTo(point: FilePoint, buffer: Buffer): Promise<LogFile | undefined> {
+    const index = await this.replacing(() => this.indexOf(point, buffer));
+    const file = this.files[index];
+    if (!file) return undefined;
+    closeAll(this.files.splice(0, index));
+    this.offset = point.at;
+    return file;
+  }
+
+  /** The kernel says that the log's name was given up or taken. */
+  noteRename(): void {
+    this.rotations.renames++;
+    this.hold();
+  }
+
+  /** From now on each rotation is told by {@link noteRename}. */
+  async countRotations(): Promise<void> {
+    if (this.rotations.isExact) return;
+    await this.rotations.told();
+    if (this.holdsNewest()) this.rotations.begin();
+  }
+
+  /**
+   * Opens what has come behind the files that are open, so that it can still be read when it has lost its name. To be
+   * called as often as a file may come and go.
+   */
+  hold(): void {
+    const last = this.files.at(-1);
+    const { path, rotation } = this.options;
+    if (!last || this.isOpening || this.holdsNewest()) return;
+    const files = Math.min(maxHeldFiles, maxHeldBytes / (rotation?.fileBytes ?? maxHeldBytes));
+    if (this.files.length >= files) return;
+    const newer = openNewer(path, last.identity);
+    const [next] = newer?.files ?? [];
+    if (!newer || !next) return;
+    // The engine has closed it before it renamed it.
+    last.isFinal = true;
+    this.rotations.seen += newer.files.length;
+    if (!newer.isNext) next.gap = this.gapBehind();
+    this.files.push(...newer.files);
+  }
+
+  /** What comes behind the end of the current file, which {@link wasFinal} when it was read. */
+  async atEnd(file: LogFile, wasFinal: boolean, buffer: Buffer): Promise<Ahead> {
+    if (file.isFinal) {
+      // What was written to it between the reading and its end is to be read.
+      if (!wasFinal) return 'more';
+      if (this.files.length === 1) return this.reopen(buffer);
+      this.files.shift()?.close();
+      this.offset = 0;
+      return 'more';
+    }
+    const { path } = this.options;
+    const identity = identityAt(path);
+    if (identity === file.identity) return 'idle';
+    if (identity === undefined && identityAt(dirname(path)) !== undefined) return 'rotating';
+    // The engine has closed it: once more, to its end.
+    file.isFinal = true;
+    return 'more';
+  }
+
+  /** The current file was cut to nothing. Who does that may have kept a copy of what it held (`copytruncate`). */
+  async leaveCut(file: LogFile, buffer: Buffer): Promise<void> {
+    await this.replacing(async () => {
+      const chain = await this.open(buffer);
+      const copy = file.head ? await this.findFinal(chain, file.head, buffer) : -1;
+      closeAll(this.files);
+      closeAll(chain.splice(0, copy < 0 ? chain.length - 1 : copy));
+      this.files = chain;
+      if (copy >= 0) return;
+      const [live] = chain;
+      if (live) live.gap = this.cutAway();
+      this.offset = 0;
+    });
+  }
+
+  /** What has come behind the file that is at its end. */
+  async reopen(buffer: Buffer): Promise<Ahead> {
+    return this.replacing(async () => {
+      const [done] = this.files;
+      const chain = await this.open(buffer);
+      let index = done ? chain.findIndex((file) => file.identity === done.identity) : -1;
+      if (index < 0 && done?.head) index = await this.findFinal(chain, done.head, buffer);
+      closeAll(chain.splice(0, index + 1));
+      const [next] = chain;
+      if (!next) return identityAt(dirname(this.options.path)) === undefined ? 'gone' : 'rotating';
+      if (done) this.rotations.seen += chain.length;
+      if (done && index < 0) next.gap = this.gapBehind();
+      done?.close();
+      this.files = chain;
+      this.offset = 0;
+      return 'more';
+    });
+  }
+
+  /** What is missing in front of a file, now that its first line is to be read. */
+  async gapBefore(file: LogFile): Promise<Gap | undefined> {
+    const { gap } = file;
+    file.gap = undefined;
+    if (gap?.files === undefined) return gap;
+    // What was open by now the kernel has told of then.
+    await this.rotations.told();
+    const files = gap.files + (this.holdsNewest() ? this.rotations.missed() : 0);
+    const { fileBytes } = this.options.rotation ?? {};
+    if (files === 0) return undefined;
+    return { reason: 'rotated', files, ...(fileBytes !== undefined && { bytes: files * fileBytes }) };
+  }
+
+  /** Behind the newest that was open there may have been others: that one is gone. */
+  private gapBehind(): Gap | undefined {
+    if (this.rotations.isExact) return { reason: 'rotated', files: this.rotations.missed() };
+    const { lookAgainMs } = this.options;
+    const isLate = lookAgainMs === undefined || performance.now() - this.newestAtMs >= lookAgainMs;
+    return isLate ? { reason: 'rotated' } : undefined;
+  }
+
+  private holdsNewest(): boolean {
+    if (this.files.at(-1)?.identity !== identityAt(this.options.path)) return false;
+    this.newestAtMs = performance.now();
+    return true;
+  }
+
+  /** The engine cuts a file when it has reached its size, not before. */
+  private cutAway(): Gap | undefined {
+    const { rotation } = this.options;
+    const bytes = rotation && rotation.maxFiles === 1 ? rotation.fileBytes - this.offset : 0;
+    return bytes > 0 ? { reason: 'cut', bytes } : undefined;
+  }
+
+  /** While files are exchanged for others, none is added. */
+  private async replacing<T>(work: () => Promise<T>): Promise<T> {
+    this.isOpening = true;
+    try {
+      return await work();
+    } finally {
+      this.isOpening = false;
+    }
+  }
+
+  /** All files. How the one begins that is written to must be known before it can be cut. */
+  private async open(buffer: Buffer): Promise<LogFile[]> {
+    const files = await openChain(this.options.path);
+    const live = files.at(-1);
+    if (!live || live.isFinal) return files;
+    const bytes = await live.read(buffer, 0);
+    const end = buffer.subarray(0, bytes).indexOf(newline);
+    if (end >= 0) live.head = headOf(buffer, end + 1);
+    return files;
+  }
+
+  private async indexOf({ head, ino, at }: FilePoint, buffer: Buffer): Promise<number> {
+    const alike: LogFile[] = [];
+    for (const file of this.files) if (await this.begins(file, head, buffer)) alike.push(file);
+    const file = alike.length === 1 ? alike[0] : alike.find((candidate) => candidate.ino === ino);
+    if (!file) return -1;
+    const one = buffer.subarray(0, 1);
+    const isThere = at === 0 || ((await file.read(one, at - 1)) === 1 && one[0] === newline);
+    return isThere ? this.files.indexOf(file) : -1;
+  }
+
+  private async begins(file: LogFile, head: FileHead, buffer: Buffer): Promise<boolean> {
+    try {
+      const [entryBytes, crc] = head;
+      if (entryBytes > buffer.length || (await file.read(buffer, 0)) < entryBytes) return false;
+      if (buffer.indexOf(newline) !== entryBytes - 1 || headOf(buffer, entryBytes)[1] !== crc) return false;
+      file.head = head;
+      return true;
+    } catch (error) {
+      this.options.onDamage(error);
+      return false;
+    }
+  }
+
+  /** Which of the files that will not change any more begins so; -1 when none does. */
+  private async findFinal(chain: readonly LogFile[], head: FileHead, buffer: Buffer): Promise<number> {
+    for (const [i, file] of chain.entries()) {
+      if (file.isFinal && (await this.begins(file, head, buffer))) return i;
+    }
+    return -1;
+  }
+}
+
+const newline = 0x0a;

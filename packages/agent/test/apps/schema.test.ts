@@ -1,0 +1,282 @@
+import { describe, expect, test } from 'vitest';
+import { configOf, createBody } from '../../src/apps/engine/create-body.ts';
+import { parseCompose } from '../../src/apps/target/compose.ts';
+import { parseApp } from '../../src/apps/target/schema.ts';
+
+const image = { serviceName: 'web', imageName: 'nginx:alpine' };
+const appOf = (fields: object) => ({ appId: 1001, services: [{ ...image, ...fields }] });
+
+function bodyOf(fields: object): Record<string, unknown> & { HostConfig: Record<string, unknown> } {
+  const [service] = parseApp(appOf(fields)).services;
+  if (!service) throw new Error('no service');
+  const labels = { appId: 1001, service: 'web', release: 1, config: configOf(service), dependsOn: [] };
+  return JSON.parse(JSON.stringify(createBody(service, labels, 'me')));
+}
+
+describe('each field becomes what the engine understands', () => {
+  test.each([
+    [{ command: 'sh -c "echo \'a b\' \\"c\\""' }, { Cmd: ['sh', '-c', 'echo \'a b\' "c"'] }],
+    [{ entrypoint: ['/bin/app', '-v'] }, { Entrypoint: ['/bin/app', '-v'] }],
+    [{ environment: { A: 1, B: true, C: 'x=y' } }, { Env: ['A=1', 'B=true', 'C=x=y'] }],
+    [{ environment: ['A=1=2'] }, { Env: ['A=1=2'] }],
+    [
+      { labels: { 'millrace.level': 'warn' } },
+      { Labels: expect.objectContaining({ 'millrace.level': 'warn' }) },
+    ],
+    [{ serviceId: 7 }, { Labels: expect.objectContaining({ 'millrace.service-id': '7' }) }],
+    [{ workingDir: '/srv' }, { WorkingDir: '/srv' }],
+    [{ user: '1000:1000' }, { User: '1000:1000' }],
+    [{ hostname: 'till-1' }, { Hostname: 'till-1' }],
+    [{ stopSignal: 'SIGINT' }, { StopSignal: 'SIGINT' }],
+    [{ stopGracePeriod: '1m30s' }, { StopTimeout: 90 }],
+    [{ tty: true }, { Tty: true }],
+    [
+      { healthcheck: { test: 'wget -q x', interval: '500ms', timeout: '2s', startPeriod: '1m', retries: 2 } },
+      {
+        Healthcheck: {
+          Test: ['CMD-SHELL', 'wget -q x'],
+          ...{ Interval: 5e8, Timeout: 2e9, StartPeriod: 6e10, Retries: 2 },
+        },
+      },
+    ],
+    [{ healthcheck: { disable: true } }, { Healthcheck: { Test: ['NONE'] } }],
+    [{ volumes: ['/cache'] }, { Volumes: { '/cache': {} } }],
+    [{ imageName: 'localhost:5000/shop' }, { Image: 'localhost:5000/shop:latest' }],
+  ])('%j', (fields, body) => {
+    expect(bodyOf(fields)).toMatchObject(body);
+  });
+
+  test.each([
+    [
+      { ports: [80, '127.0.0.1:8080:81/udp', '[::1]:9000:82'] },
+      {
+        PortBindings: {
+          '80/tcp': [{ HostIp: '', HostPort: '' }],
+          '81/udp': [{ HostIp: '127.0.0.1', HostPort: '8080' }],
+          '82/tcp': [{ HostIp: '::1', HostPort: '9000' }],
+        },
+      },
+    ],
+    [{ volumes: ['data:/a', '/etc/x:/b:ro'] }, { Binds: ['1001_data:/a', '/etc/x:/b:ro'] }],
+    [{ tmpfs: ['/run'] }, { Tmpfs: { '/run': '' } }],
+    [{ networks: ['back'] }, { NetworkMode: '1001_back' }],
+    [{}, { NetworkMode: '1001_default', RestartPolicy: { Name: 'unless-stopped' } }],
+    [{ networkMode: 'host' }, { NetworkMode: 'host' }],
+    [{ restart: 'always' }, { RestartPolicy: { Name: 'unless-stopped' } }],
+    [{ restart: 'on-failure:4' }, { RestartPolicy: { Name: 'on-failure', MaximumRetryCount: 4 } }],
+    [{ restart: 'no' }, { RestartPolicy: { Name: 'no', MaximumRetryCount: 0 } }],
+    [
+      { devices: ['/dev/ttyUSB0:/dev/modem:rw', '/dev/i2c-1'] },
+      {
+        Devices: [
+          { PathOnHost: '/dev/ttyUSB0', PathInContainer: '/dev/modem', CgroupPermissions: 'rw' },
+          { PathOnHost: '/dev/i2c-1', PathInContainer: '/dev/i2c-1', CgroupPermissions: 'rwm' },
+        ],
+      },
+    ],
+    [{ privileged: true }, { Privileged: true }],
+    [
+      { capAdd: ['NET_ADMIN'], capDrop: ['ALL'] },
+      { CapAdd: ['NET_ADMIN'], CapDrop: ['ALL'] },
+    ],
+    [
+      { memLimit: '1.5g', memReservation: 1024 },
+      { Memory: 1.5 * 1024 ** 3, MemoryReservation: 1024 },
+    ],
+    [
+      { cpus: '0.5', pidsLimit: 50 },
+      { NanoCpus: 5e8, PidsLimit: 50 },
+    ],
+    [{ extraHosts: ['cloud:10.0.0.1'] }, { ExtraHosts: ['cloud:10.0.0.1'] }],
+    [
+      { init: true, readOnly: true },
+      { Init: true, ReadonlyRootfs: true },
+    ],
+  ])('%j', (fields, hostConfig) => {
+    expect(bodyOf(fields).HostConfig).toMatchObject(hostConfig);
+  });
+});
+
+describe('each field that is wrong is named', () => {
+  test.each([
+    ['serviceId', 0],
+    ['serviceName', 'a b'],
+    ['imageName', 'Nginx:alpine'],
+    ['imageName', undefined],
+    ['command', 7],
+    ['command', "sh -c 'open"],
+    ['entrypoint', [1]],
+    ['environment', ['NO_VALUE']],
+    ['environment', { A: {} }],
+    ['ports[0]', ['0:80']],
+    ['ports[0]', ['8080-8090:80']],
+    ['ports[1]', [80, '80/icmp']],
+    ['volumes[0]', ['data:relative']],
+    ['volumes[0]', ['./here:/there']],
+    ['volumes[0]', ['data:/a:cached']],
+    ['tmpfs[0]', ['run']],
+    ['networks[0]', ['a b']],
+    ['networkMode', 'container:x'],
+    ['restart', 'sometimes'],
+    ['restart', 'always:3'],
+    ['labels', { 'io.millrace.managed-by': 'you' }],
+    ['labels', { 'millrace.app-id': '5' }],
+    ['devices[0]', ['ttyUSB0']],
+    ['privileged', 'yes'],
+    ['capAdd[0]', ['net admin']],
+    ['capDrop[0]', [1]],
+    ['memLimit', 'much'],
+    ['memReservation', -1],
+    ['cpus', 0],
+    ['pidsLimit', 1.5],
+    ['healthcheck.interval', { interval: 30 }],
+    ['healthcheck.timeout', { timeout: '1 minute' }],
+    ['healthcheck.startPeriod', { startPeriod: '-1s' }],
+    ['healthcheck.retries', { retries: 0 }],
+    ['healthcheck.test', { test: 1 }],
+    ['healthcheck.disable', { disable: 'yes' }],
+    ['healthcheck.start_period', { start_period: '1s' }],
+    ['dependsOn', ['nobody']],
+    ['dependsOn', { web: { condition: 'service_up' } }],
+    ['dependsOn', ['web']],
+    ['workingDir', 'srv'],
+    ['user', 1000],
+    ['hostname', '-x'],
+    ['extraHosts[0]', ['cloud']],
+    ['stopSignal', 'TERM'],
+    ['stopGracePeriod', 10],
+    ['init', 1],
+    ['readOnly', 1],
+    ['tty', 1],
+    ['depends_on', ['web']],
+  ])('services[0].%s: %j', (field, value) => {
+    const name = /^\w+/.exec(field)?.[0] as string;
+    expect(() => parseApp(appOf({ [name]: value }))).toThrow(`APP_INVALID: services[0].${field} `);
+  });
+
+  test.each([
+    ['the app must be', 'nginx'],
+    ['appId must be', { appId: '1', services: [image] }],
+    ['appName must be', { appId: 1, appName: 'a/b', services: [image] }],
+    ['services must be', { appId: 1 }],
+    ['services is empty', { appId: 1, services: [] }],
+    ['services[0] must be', { appId: 1, services: ['nginx'] }],
+    ['services[1].serviceName web is there twice', { appId: 1, services: [image, image] }],
+    ['other is not known', { appId: 1, services: [image], other: 1 }],
+    ['services[0].networks cannot', appOf({ networks: ['a'], networkMode: 'host' })],
+    ['services[0].ports cannot', appOf({ ports: [80], networkMode: 'host' })],
+    [
+      'services[0].dependsOn goes in a circle: web → db → web',
+      {
+        appId: 1,
+        services: [
+          { ...image, dependsOn: ['db'] },
+          { ...image, serviceName: 'db', dependsOn: ['web'] },
+        ],
+      },
+    ],
+    [
+      'services[0].dependsOn db has no healthcheck',
+      {
+        appId: 1,
+        services: [
+          { ...image, dependsOn: { db: { condition: 'service_healthy' } } },
+          { ...image, serviceName: 'db' },
+        ],
+      },
+    ],
+  ])('%s', (reason, app) => {
+    expect(() => parseApp(app)).toThrow(`APP_INVALID: ${reason}`);
+  });
+});
+
+test('a fingerprint follows what a container is made from, and not the order of its keys or of its start', () => {
+  const of = (fields: object) => configOf(parseApp(appOf(fields)).services[0] as never);
+  expect(of({ environment: { A: '1', B: '2' } })).toBe(of({ environment: ['B=2', 'A=1'] }));
+  expect(of({ cpus: '0.5' })).toBe(of({ cpus: 0.5 }));
+  expect(of({ environment: { A: '1' } })).not.toBe(of({ environment: { A: '2' } }));
+});
+
+const composeFile = `
+name: shop
+services:
+  web:
+    image: nginx:alpine
+    ports: ["8080:80"]
+    depends_on: { db: { condition: service_healthy } }
+    environment: [PRICE=5$$]
+    deploy: { resources: { limits: { memory: 64m, cpus: "0.5", pids: 20 } } }
+    healthcheck: { test: [CMD, "true"], start_period: 5s }
+    x-note: kept out
+  db:
+    image: postgres:17
+    volumes: [data:/var/lib/postgresql/data]
+    healthcheck: { test: pg_isready }
+    restart: no
+volumes:
+  data:
+`;
+
+describe('a compose file', () => {
+  test('is the same app as its JSON', () => {
+    const { given, app } = parseCompose(composeFile, 1001);
+    expect(app).toEqual(
+      parseApp({
+        appId: 1001,
+        appName: 'shop',
+        services: [
+          {
+            serviceName: 'web',
+            imageName: 'nginx:alpine',
+            ports: ['8080:80'],
+            dependsOn: { db: { condition: 'service_healthy' } },
+            environment: { PRICE: '5$' },
+            ...{ memLimit: '64m', cpus: 0.5, pidsLimit: 20 },
+            healthcheck: { test: ['CMD', 'true'], startPeriod: '5s' },
+          },
+          {
+            serviceName: 'db',
+            imageName: 'postgres:17',
+            volumes: ['data:/var/lib/postgresql/data'],
+            healthcheck: { test: 'pg_isready' },
+            restart: 'no',
+          },
+        ],
+      }),
+    );
+    // What is kept is read again after each restart.
+    expect(parseApp(JSON.parse(JSON.stringify(given)))).toEqual(app);
+  });
+
+  test.each([
+    ['services: [', 'line 1: '],
+    ['just text', 'the file must be a mapping'],
+    ['services: [a]', 'services must be a mapping'],
+    ['services: {web: nginx}', 'services.web must be a mapping'],
+    ['secrets: {}\nservices: {}', 'secrets is not supported'],
+    ['services: {web: {build: .}}', 'services.web.build is not supported'],
+    ['services: {web: {image: a, constructor: 1}}', 'services.web.constructor is not supported'],
+    ['services: {web: {image: "a:$TAG"}}', 'services.web.image holds a variable'],
+    ['services: {web: {image: a, command: [echo, $HOME]}}', 'services.web.command[1] holds a variable'],
+    ['services: {web: {image: a, cap_add: [x]}}', 'services.web.cap_add[0] must be a capability'],
+    [
+      'services: {web: {image: a, healthcheck: {start_period: 5}}}',
+      'services.web.healthcheck.start_period must be a time',
+    ],
+    ['services: {web: {image: a, ports: [{target: 80}]}}', 'services.web.ports[0] must be a port'],
+    ['services: {web: {}}', 'services.web.image must be'],
+    ['services: {"a b": {image: a}}', 'services.a b must be 1 to 63'],
+    ['name: "a b"\nservices: {web: {image: a}}', 'name must be 1 to 63'],
+    ['services: {web: {image: a, deploy: {replicas: 2}}}', 'services.web.deploy.replicas is not supported'],
+    ['services: {web: {image: a}}\nvolumes: {d: {driver: nfs}}', 'volumes.d.driver is not supported'],
+    ['services: {web: {image: a}}\nnetworks: {n: {internal: true}}', 'networks.n.internal is not supported'],
+  ])('%j is refused: %s', (text, reason) => {
+    expect(() => parseCompose(text, 1)).toThrow(`APP_INVALID: ${reason}`);
+  });
+
+  test('whose aliases grow beyond reason is refused', () => {
+    const rows = Array.from({ length: 9 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i},`.repeat(9)}]`);
+    const text = `x-a0: &a0 [x]\n${rows.map((row) => `x-${row}`).join('\n')}\nservices: {}`;
+    expect(() => parseCompose(text, 1)).toThrow('APP_INVALID');
+  });
+});

@@ -1,0 +1,3 @@
+export { type Backup, Backups } from './backups.ts';
+export { backUpOffline } from './offline.ts';
+export { restore } from './restore.ts';

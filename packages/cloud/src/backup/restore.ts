@@ -1,0 +1,71 @@
+import { access, copyFile, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { MillraceError } from '@millrace/wire';
+import type { Logger } from 'pino';
+import { restoreEmbedded } from '../records/database.ts';
+import { lockFolder } from '../records/folder-lock.ts';
+import { openStore, restoreStore } from '../store/index.ts';
+import { keptFiles, type Manifest, readManifest, recordsFile, storeFolder } from './manifest.ts';
+
+export interface RestoreOptions {
+  /** Folder of the backup. */
+  from: string;
+  /** Data folder to make. It must hold neither store nor records. */
+  dataDir: string;
+  log: Logger;
+}
+
+/** Lines are those that are there now; some may have expired since the backup. */
+export type Restored = Manifest;
+
+/**
+ * Makes a data folder out of a backup, for a cloud that is started on it afterwards. Nothing that is there is
+ * overwritten, and one that is cut off leaves nothing that a start takes for whole.
+ *
+ * @throws MillraceError `BACKUP_UNUSABLE`, `DATA_DIR_UNUSABLE`, `STORE_FAILED`
+ */
+export async function restore({ from, dataDir, log }: RestoreOptions): Promise<Restored> {
+  const folder = resolve(from);
+  const manifest = await readManifest(folder);
+  using _lock = await lockFolder(dataDir);
+  const store = join(dataDir, 'store');
+  const records = join(dataDir, 'records');
+  for (const path of [store, ...(manifest.records ? [records] : [])]) {
+    if (!(await exists(path))) continue;
+    throw new MillraceError(
+      'DATA_DIR_UNUSABLE',
+      `${path} is there already: move it away, or choose another DATA_DIR`,
+    );
+  }
+  const unfinished = join(dataDir, 'store.unfinished');
+  await rm(unfinished, { recursive: true, force: true });
+  await restoreStore({
+    from: join(folder, storeFolder),
+    backupDir: dirname(folder),
+    dataDir: unfinished,
+    log,
+  });
+  const lines = await linesIn(unfinished, log);
+  if (manifest.records) await restoreEmbedded(await readFile(join(folder, recordsFile)), records);
+  for (const file of keptFiles) {
+    if (await exists(join(folder, file))) await copyFile(join(folder, file), join(dataDir, file));
+  }
+  // Last, since a cloud that finds no store makes an empty one.
+  await rename(unfinished, store);
+  return { ...manifest, lines };
+}
+
+/** Brings the schema up to this program's, too, so that a backup it cannot read is told now. */
+async function linesIn(dataDir: string, log: Logger): Promise<number> {
+  await using store = await openStore({ dataDir, log });
+  return (await store.size()).rows;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
