@@ -11,6 +11,7 @@ import { ShardMap } from '../../src/store/cluster/shard-map.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import type { StoreLane } from '../../src/store/lane.ts';
 import { migrations } from '../../src/store/migrations/index.ts';
+import type { Partition } from '../../src/store/removal.ts';
 import { encodeRows } from '../../src/store/row-format.ts';
 import { ServerEngine } from '../../src/store/server-engine.ts';
 import { string } from '../../src/store/sql.ts';
@@ -76,7 +77,7 @@ test('what is known of devices is read from the projection, on all shards', asyn
   const explained = await store.lanes[store.laneOf(device)]?.engine.query<{ explain: string }>(
     `EXPLAIN SELECT journal, count(), min(seq), max(seq) FROM millrace.logs WHERE device = '${device}' GROUP BY journal`,
   );
-  expect(explained?.map((row) => row.explain).join('\n')).toContain('ReadFromMergeTree (marks)');
+  expect(explained?.map((row) => row.explain).join('\n')).toContain('ReadFromMergeTree (day_marks)');
 });
 
 test('a process that comes later finds the schema as it is; lines outlive it', async () => {
@@ -160,6 +161,41 @@ test('behind a fence nothing is stored under an earlier claim, and what was bein
   await put(3, 101);
   expect(await store.countLines(device)).toBe(2);
   expect(await at.fences()).toEqual(new Map([[7, 101]]));
+});
+
+test('lines leave each shard as they leave a single server, and stay known', async () => {
+  const receivedMs = Date.now();
+  const day = new Date(receivedMs).toISOString().slice(0, 10);
+  const three = oneOfEach();
+  const [deleted] = three as [string];
+  const [before] = await store.usage({ from: day, to: day, device: deleted });
+  await Promise.all(
+    three.map((device) => append(store, [{ message: 'a' }, { message: 'b' }], { device, receivedMs })),
+  );
+  expect(await store.partitions()).toMatchObject([{ day, retentionDays: 30, lines: 6 }]);
+  expect(await store.size()).toMatchObject({ rows: 6 });
+  const gone = await store.deleteLines({ device: deleted, arrivedByMs: receivedMs });
+  expect(gone.lines).toBe(2);
+  expect(await store.countLines()).toBe(4);
+  const [partition] = await store.partitions();
+  await store.dropPartition(partition as Partition, 'expired');
+  expect(await store.countLines()).toBe(0);
+  for (const device of three)
+    expect(await store.watermark(device, 'journal01')).toEqual({ max: 2, holes: [] });
+  const usage = await store.usage({ from: day, to: day });
+  expect(usage.filter(({ device }) => three.includes(device)).map(({ device }) => device)).toEqual(
+    three.toSorted(),
+  );
+  const [after] = await store.usage({ from: day, to: day, device: deleted });
+  expect((after?.lines ?? 0) - (before?.lines ?? 0)).toBe(2);
+  // Nothing leaves behind the program's back.
+  for (const { engine } of store.lanes) {
+    const [table] = await engine.query<{ sql: string }>(
+      `SELECT create_table_query AS sql FROM system.tables WHERE database = 'millrace' AND name = 'logs'`,
+    );
+    expect(table?.sql).toContain('millrace_shard.logs');
+    expect(table?.sql).not.toContain(' TTL ');
+  }
 });
 
 test('a cluster that is none, or a shard without an address, is refused with the reason', async () => {
