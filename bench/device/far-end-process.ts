@@ -30,6 +30,11 @@ function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
   });
   const count: FarEndCount = { lines: 0, batches: 0, wireBytes: 0 };
   const cloud = createServer((request, response) => {
+    if (request.method === 'PATCH') {
+      // A report of the device's state.
+      request.resume().on('end', () => response.end('{}'));
+      return;
+    }
     response.writeHead(200).flushHeaders();
     const short = String(request.headers['millrace-acks']).includes('short');
     const acks = new AckWriter({ response, heartbeatMs, short });

@@ -1,9 +1,15 @@
 import type { Logger } from 'pino';
+import { ApiBinder } from './api-binder.ts';
+import type { Apps } from './apps/apps.ts';
 import { type AgentConfig, readNamedFile } from './config.ts';
 import type { DeviceIdentity } from './device/identity.ts';
 import type { Journal } from './journal/journal.ts';
 import { CloudLogBackend } from './logging/cloud-backend.ts';
+import type { LocalLogBackend } from './logging/local-backend.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
+import { appStates } from './state-report/app-states.ts';
+import { SystemMeter } from './state-report/system-meter.ts';
+import { agentVersion } from './version.ts';
 
 interface BackendOptions {
   config: AgentConfig;
@@ -58,13 +64,34 @@ export function createCloudBackend({
   journal,
   log,
 }: BackendOptions): CloudLogBackend | undefined {
-  if (!config.cloudEndpoint) return undefined;
+  if (!config.cloudEndpoint || !config.cloudLogs) return undefined;
   return new CloudLogBackend({
     cloudEndpoint: config.cloudEndpoint,
     deviceUuid: identity.uuid,
     apiKey: deviceKey(config, identity),
     compression: config.cloudCompression,
     feed: journal.cursor('cloud'),
+    log,
+  });
+}
+
+/** What reports the device's state; `undefined` without an endpoint. */
+export function createApiBinder(
+  { config, identity, log }: Omit<BackendOptions, 'journal'>,
+  { local, apps }: { local: LocalLogBackend; apps: Apps },
+): ApiBinder | undefined {
+  if (!config.cloudEndpoint || !config.reportState) return undefined;
+  return new ApiBinder({
+    cloudEndpoint: config.cloudEndpoint,
+    deviceUuid: identity.uuid,
+    apiKey: deviceKey(config, identity),
+    agentVersion,
+    meter: new SystemMeter({ dataDir: config.dataDir }),
+    apps: async () => {
+      const manager = await apps.known();
+      return manager && appStates(manager.list());
+    },
+    recentLogs: config.reportRecentLogs ? local : undefined,
     log,
   });
 }

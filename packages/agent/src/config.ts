@@ -238,6 +238,24 @@ export const agentSettings = {
     defaultText: 'gzip',
     help: 'Compression of the stream to the cloud.',
   },
+  cloudLogs: {
+    env: 'CLOUD_LOGS',
+    schema: flag(true),
+    defaultText: 'true',
+    help: 'Whether lines are streamed to CLOUD_ENDPOINT; false: the state alone is reported there.',
+  },
+  reportState: {
+    env: 'REPORT_STATE',
+    schema: flag(true),
+    defaultText: 'true',
+    help: 'Whether the state of the device is reported to CLOUD_ENDPOINT.',
+  },
+  reportRecentLogs: {
+    env: 'REPORT_RECENT_LOGS',
+    schema: flag(false),
+    defaultText: 'false',
+    help: 'Whether each report of metrics, every 5 minutes, brings the newest lines along, at most 1000: where nothing but that call is allowed.',
+  },
   joinKey: {
     env: 'JOIN_KEY',
     schema: z.string().min(1).optional(),

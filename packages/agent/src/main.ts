@@ -2,9 +2,10 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, MillraceError, readSettings } from '@millrace/wire';
 import { type Logger, pino } from 'pino';
+import type { ApiBinder } from './api-binder.ts';
 import { appRoutes } from './apps/api/routes.ts';
 import { Apps } from './apps/apps.ts';
-import { createCloudBackend, createMqttBackend } from './backends.ts';
+import { createApiBinder, createCloudBackend, createMqttBackend } from './backends.ts';
 import { type AgentConfig, agentSettings } from './config.ts';
 import { lockFolder } from './device/folder-lock.ts';
 import { type DeviceIdentity, loadIdentity } from './device/identity.ts';
@@ -16,6 +17,7 @@ import { connectEngine } from './docker/engine.ts';
 import { FolderDisk } from './journal/disk.ts';
 import { Journal } from './journal/journal.ts';
 import type { CloudLogBackend } from './logging/cloud-backend.ts';
+import { noGaps } from './logging/gap.ts';
 import { LocalLogBackend } from './logging/local-backend.ts';
 import { ContainerLogMonitor } from './logging/monitor.ts';
 import type { MqttLogBackend } from './logging/mqtt-backend.ts';
@@ -83,11 +85,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     config.shapingFile !== undefined
       ? started.use(new ShapingFile({ path: config.shapingFile, log, changed: () => reshape() }))
       : undefined;
+  const gaps = noGaps();
   const monitor: ContainerLogMonitor = new ContainerLogMonitor(local, docker, {
     positions: local,
     shaping,
     log,
     logs: config.dockerLogs,
+    gaps,
     historyMs: config.historyMs,
     firstSeenMs: journal.created,
   });
@@ -97,22 +101,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     void taker.reshape();
   };
   const meter = started.use(new ProcessMeter());
-  const sources = createSources({ config, env, taker, positions: local, log });
-  const state = (): AgentState => ({
-    docker: {
-      connected: monitor.state.engine === 'connected',
-      containers: monitor.state.containers,
-      ...(monitor.state.error && { error: monitor.state.error.detail }),
-    },
-    sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
-    missed: monitor.gaps,
-    dropped: sumDrops(monitor.dropped, taker.drops),
-    ...(mqtt && { mqtt: mqtt.state }),
-    ...(cloud && { cloud: cloud.state }),
-    journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
-    process: meter.read(),
-  });
-
+  const sources = createSources({ config, env, taker, positions: local, gaps, log });
   const apps = started.use(
     new Apps({
       docker,
@@ -122,6 +111,23 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       log,
     }),
   );
+  const binder = createApiBinder(backend, { local, apps });
+  const state = (): AgentState => ({
+    docker: {
+      connected: monitor.state.engine === 'connected',
+      containers: monitor.state.containers,
+      ...(monitor.state.error && { error: monitor.state.error.detail }),
+    },
+    sources: Object.fromEntries(sources.map((source) => [source.name, source.state])),
+    missed: gaps,
+    dropped: sumDrops(monitor.dropped, taker.drops),
+    ...(mqtt && { mqtt: mqtt.state }),
+    ...(cloud && { cloud: cloud.state }),
+    ...(binder && { report: binder.state }),
+    journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
+    process: meter.read(),
+  });
+
   const api = started.use(
     await serveDeviceApi({
       local,
@@ -145,12 +151,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     apps.start(),
     ...sources.map((source) => source.start()),
     mqtt?.connect(),
-    connectCloud(cloud, backend, stopping.signal),
+    connectCloud({ cloud, binder }, backend, stopping.signal),
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
   started.defer(() => taker.flush());
   for (const source of sources) started.use(source);
+  if (binder) started.use(binder);
   started.defer(() => stopping.abort());
 
   // From here on the parts live until stop().
@@ -216,16 +223,18 @@ function oldestSeconds(journal: Journal): number {
 }
 
 async function connectCloud(
-  cloud: CloudLogBackend | undefined,
+  { cloud, binder }: { cloud: CloudLogBackend | undefined; binder: ApiBinder | undefined },
   { config, identity, log }: { config: AgentConfig; identity: DeviceIdentity; log: Logger },
   signal: AbortSignal,
 ): Promise<void> {
-  if (!cloud || !config.cloudEndpoint) return;
+  if ((!cloud && !binder) || !config.cloudEndpoint) return;
   if (!config.cloudApiKey && config.joinKey) {
     const { cloudEndpoint: endpoint, joinKey } = config;
     if (!(await register({ endpoint, joinKey, identity, log, signal }))) return;
   }
-  await cloud.connect();
+  // Not waited for: its first report may take as long as the cloud likes.
+  binder?.start();
+  await cloud?.connect();
 }
 
 /** Waits for first contacts, so that a start can say how they went, but never long: they go on by themselves. */

@@ -4,6 +4,7 @@ import type { AgentConfig } from './config.ts';
 import { FilesSource } from './files/source.ts';
 import { JournaldSource } from './journald/source.ts';
 import { findOwnUnit } from './journald/units.ts';
+import type { GapCounts } from './logging/gap.ts';
 import type { LineTaker, LogSource } from './logging/source.ts';
 import type { PositionStore } from './logging/types.ts';
 import { SyslogSource } from './syslog/source.ts';
@@ -13,6 +14,8 @@ interface SourceOptions {
   env: Record<string, string | undefined>;
   taker: LineTaker;
   positions: PositionStore;
+  /** Counts what could not be read. */
+  gaps: GapCounts;
   log: Logger;
 }
 

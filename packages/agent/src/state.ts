@@ -1,3 +1,4 @@
+import type { ApiBinderState } from './api-binder.ts';
 import type { JournalStats } from './journal/options.ts';
 import type { CloudBackendState } from './logging/cloud/options.ts';
 import type { GapCounts } from './logging/gap.ts';
@@ -17,6 +18,8 @@ export interface AgentState {
   missed: Readonly<GapCounts>;
   mqtt?: MqttBackendState;
   cloud?: CloudBackendState;
+  /** Reports of the device's state. */
+  report?: Readonly<ApiBinderState>;
   journal: JournalStats & {
     /** Age of the oldest line kept on disk, in seconds; 0 without any. */
     oldestSeconds: number;

@@ -1,7 +1,19 @@
+import { countGap, type GapCounts, gapLine } from '../logging/gap.ts';
 import type { SourceOutlet } from '../logging/source.ts';
 import type { Folders } from './folders.ts';
+import { isCompressed } from './patterns.ts';
 import type { FilePosition } from './position.ts';
-import { type FoundFile, identityOf, look, lookNow, openAt, openRotated, rotatedFrom } from './rotation.ts';
+import {
+  type FoundFile,
+  identityOf,
+  isCompressedOtherwise,
+  look,
+  lookNow,
+  openAt,
+  openBehindRotated,
+  openRotated,
+  rotatedFrom,
+} from './rotation.ts';
 import { TailedFile, type TailedLine } from './tailed-file.ts';
 
 export interface FileLogOptions {
@@ -13,6 +25,8 @@ export interface FileLogOptions {
   known: Map<string, FilePosition>;
   /** What any log has open, as {@link identityOf}. Kept up to date here. */
   open: Set<string>;
+  /** Counts what could not be read; may be shared. */
+  gaps?: GapCounts | undefined;
   folders: Folders;
   /** Whether the file is on a disk of this machine. */
   isLocal(): boolean;
@@ -105,20 +119,26 @@ export class FileLog {
       const isSame = place !== undefined && place.at > 0 && (await current?.resume(place)) === true;
       const rotated = await rotatedFrom(this.path, this.#options.folders);
       const old: TailedFile[] = [];
+      const gone: string[] = [];
+      let hasKnown = false;
       let wasRead = false;
       for (const [key, position] of [...known]) {
         if (position.path !== this.path || (isSame && key === current?.key)) continue;
-        wasRead = true;
+        hasKnown = true;
+        if (position.at > 0) wasRead = true;
         const file = await this.#openRest(rotated, key, position);
         if (file) old.push(file);
-        else if (key !== current?.key) this.#forget(key);
+        // What is a copy of it is known by its own key from now on.
+        if (file?.key !== key && key !== current?.key) gone.push(key);
       }
+      if (wasRead && !isSame && old.length === 0) await this.#tellGap(present?.bornMs);
       // A file of which nothing was read may be younger than one that was never seen.
       const read = old.filter(({ at }) => at > 0);
       if (!isSame) old.push(...(await this.#between(rotated, read, bornAfterMs)));
       const order = new Map(rotated.map(({ key }, index) => [key, index]));
       this.#addOld(old.sort((a, b) => (order.get(a.key) ?? 0) - (order.get(b.key) ?? 0)));
-      if (!isSame && !wasRead && present && present.bornMs < bornAfterMs) await current?.skip();
+      for (const key of gone) this.#forget(key);
+      if (!isSame && !hasKnown && present && present.bornMs < bornAfterMs) await current?.skip();
     } catch (error) {
       await current?.close();
       throw error;
@@ -131,14 +151,24 @@ export class FileLog {
     this.#hasBegun = true;
   }
 
+  /** Nothing is left of what was read before, so what came behind it may be gone as well. */
+  async #tellGap(toMs: number | undefined): Promise<void> {
+    const { name, outlet, gaps, folders } = this.#options;
+    const isPacked = await isCompressedOtherwise(this.path, folders);
+    const gap = { reason: isPacked ? ('compressed' as const) : ('rotated' as const), toMs };
+    if (gaps) countGap(gaps, gap);
+    const line = gapLine(gap, { serviceName: name });
+    await outlet.deliver({ ...line, fields: { ...line.fields, file: this.path } });
+  }
+
   /** Sees to it that the last of the files is the one that has the name. */
   async #findCurrent(present: FoundFile | undefined): Promise<void> {
     const last = this.#files.at(-1);
     if (last && !last.isOld && present?.inode === last.inode && present.device === last.device) return;
     if (last) last.isOld = true;
     const { bornMs } = (await last?.times()) ?? { bornMs: Date.now() };
-    const rotated = await rotatedFrom(this.path, this.#options.folders);
-    const current = present && !this.#options.isRotated() ? await TailedFile.open(this.path) : undefined;
+    const isWanted = present !== undefined && !this.#options.isRotated();
+    const { rotated, current } = await openBehindRotated(this.path, isWanted, this.#options.folders);
     this.#addOld(await this.#between(rotated, last ? [last] : [], bornMs));
     if (!current) return;
     this.#push(current);
@@ -183,15 +213,37 @@ export class FileLog {
     bornAfterMs: number,
   ): Promise<TailedFile[]> {
     const keys = new Set(read.map(({ key }) => key));
-    const last = rotated.findLastIndex(({ key }) => keys.has(key));
+    let last = rotated.findLastIndex(({ key }) => keys.has(key));
+    if (last < 0) last = await this.#indexOfCopy(rotated, read);
     const between: TailedFile[] = [];
     for (const [index, found] of rotated.entries()) {
-      const isLater = last >= 0 ? index > last : found.bornMs >= bornAfterMs;
+      // When the text of a compressed file was written only its place among others tells.
+      const isNew = !isCompressed(found.path) && found.bornMs >= bornAfterMs;
+      const isLater = last >= 0 ? index > last : isNew;
       if (!isLater || (await this.#isKnown(found))) continue;
       const file = await openRotated(found, this.path, this.#options.folders);
       if (file) between.push(file);
     }
     return between;
+  }
+
+  /** Where a copy of what was read is, compressed or not; -1 when there is none. */
+  async #indexOfCopy(rotated: readonly FoundFile[], read: readonly TailedFile[]): Promise<number> {
+    for (const file of read) {
+      const copy = await this.#copyOf(rotated, file);
+      if (copy) return rotated.indexOf(copy);
+    }
+    return -1;
+  }
+
+  async #copyOf(rotated: readonly FoundFile[], { at, place }: TailedFile): Promise<FoundFile | undefined> {
+    for (const found of rotated.toReversed()) {
+      if (at === 0) continue;
+      const file = await openAt(found, this.path, place, this.#options.folders);
+      await file?.close();
+      if (file) return found;
+    }
+    return undefined;
   }
 
   /** @param files oldest first */
@@ -228,15 +280,28 @@ export class FileLog {
 
   async #isOver(file: TailedFile): Promise<boolean> {
     return (
-      (await file.isRemoved()) || Date.now() - Number((await file.times()).writtenNs / 1_000_000n) > quietMs
+      file.isCompressed ||
+      (await file.isRemoved()) ||
+      Date.now() - Number((await file.times()).writtenNs / 1_000_000n) > quietMs
     );
   }
 
   async #finish(file: TailedFile, buffer: Buffer): Promise<void> {
     while ((await file.read(buffer, (line) => this.#take(line), true)) === 'more');
     this.#options.known.set(file.key, file.place);
-    if (await file.isRemoved()) this.#forget(file.key);
+    if (await file.isRemoved()) await this.#moveToCopy(file);
     await this.#letGo([file]);
+  }
+
+  /** What was read is not to be read again from its copy, which is what compressing leaves. */
+  async #moveToCopy(file: TailedFile): Promise<void> {
+    const { known, outlet, folders } = this.#options;
+    const copy = await this.#copyOf(await rotatedFrom(this.path, folders), file);
+    if (copy) {
+      known.set(copy.key, file.place);
+      outlet.move({ key: copy.key, value: file.position.value });
+    }
+    this.#forget(file.key);
   }
 
   /** Rotation removes its oldest files some day; their positions must not pile up. */

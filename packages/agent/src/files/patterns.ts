@@ -39,8 +39,8 @@ export function isCompressed(path: string): boolean {
   return compressed.has(extname(path));
 }
 
-/** What rotation puts behind a log's name: `.1`, `-20261120`, `.2026-11-20_16`, `.old`. */
-const rotation = /[.-](?:\d[\dT:_.-]{0,30}|old|bak|prev)$/;
+/** What rotation puts behind a log's name: `.1`, `-20261120`, `.2026-11-20_16`, `.old`, and `.gz` when it compresses. */
+const rotation = /[.-](?:\d[\dT:_.-]{0,30}|old|bak|prev)(?:\.gz)?$/;
 
 /** Whether `name` is what a rotation may have made of `base`. */
 export function isRotated(name: string, base: string): boolean {

@@ -1,8 +1,8 @@
 import { type BigIntStats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import type { Folders } from './folders.ts';
-import { isRotated } from './patterns.ts';
+import { isCompressed, isRotated } from './patterns.ts';
 import { type FilePosition, fileKey } from './position.ts';
 import { TailedFile } from './tailed-file.ts';
 
@@ -68,25 +68,64 @@ function namesOf(files: readonly FoundFile[]): string {
 async function listRotated(path: string, folders: Folders): Promise<FoundFile[]> {
   const base = basename(path);
   const found: FoundFile[] = [];
-  for (const name of await folders.names(dirname(path))) {
+  const names = await folders.names(dirname(path));
+  for (const name of names) {
     if (!isRotated(name, base)) continue;
+    // While it is being compressed there are both, and only the one is whole.
+    if (isCompressed(name) && names.includes(name.slice(0, -extname(name).length))) continue;
     const file = await look(join(dirname(path), name));
     if (file) found.push(file);
   }
   return found;
 }
 
-/** Oldest first. Within one tick of the kernel's clock names decide: `.2` was `.1` before, dates count upwards. */
+/** Whether a rotation compressed files of `path` in a way that is not read here. */
+export async function isCompressedOtherwise(path: string, folders: Folders): Promise<boolean> {
+  const base = basename(path);
+  const names = await folders.names(dirname(path));
+  return names.some((name) => {
+    const extension = extname(name);
+    return extension !== '.gz' && isCompressed(name) && isRotated(name.slice(0, -extension.length), base);
+  });
+}
+
+/**
+ * Oldest first. Within one tick of the kernel's clock names decide: `.2` was `.1` before, dates count upwards. So they
+ * do for a compressed file, which may have the time of its compression.
+ */
 function byAge(a: FoundFile, b: FoundFile): number {
-  if (a.writtenNs !== b.writtenNs) return a.writtenNs < b.writtenNs ? -1 : 1;
+  const isNamed = isCompressed(a.path) || isCompressed(b.path);
+  if (!isNamed && a.writtenNs !== b.writtenNs) return a.writtenNs < b.writtenNs ? -1 : 1;
   const [first, second] = [numberOf(a.path), numberOf(b.path)];
   if (first !== undefined && second !== undefined) return second - first;
   return a.path < b.path ? -1 : 1;
 }
 
 function numberOf(path: string): number | undefined {
-  const match = /\.(\d{1,4})$/.exec(path);
+  const match = /\.(\d{1,4})(?:\.gz)?$/.exec(path);
   return match ? Number(match[1]) : undefined;
+}
+
+/**
+ * The file that has the name, opened, and those that had it before. In between nothing was rotated: else it would be in
+ * neither of the two. Without the one when rotations do not stop.
+ *
+ * @throws Error as `open` does
+ */
+export async function openBehindRotated(
+  path: string,
+  isWanted: boolean,
+  folders: Folders,
+): Promise<{ rotated: FoundFile[]; current: TailedFile | undefined }> {
+  let rotated = await rotatedFrom(path, folders);
+  for (let attempt = 0; isWanted && attempt < maxAttempts; attempt++) {
+    const current = await TailedFile.open(path);
+    const again = await rotatedFrom(path, folders);
+    if (namesOf(again) === namesOf(rotated)) return { rotated, current };
+    await current.close();
+    rotated = again;
+  }
+  return { rotated, current: undefined };
 }
 
 /** Opens a file that a rotation made, to be read under the name it had; `undefined` when that cannot be done. */

@@ -4,6 +4,7 @@ import { dirname, join, sep } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
+import type { GapCounts } from '../logging/gap.ts';
 import { type LineTaker, type LogSource, SourceOutlet, type SourceState } from '../logging/source.ts';
 import type { PositionStore } from '../logging/types.ts';
 import { FileLog } from './file-log.ts';
@@ -23,6 +24,8 @@ export interface FilesOptions {
   historyMs?: number;
   /** How often files are looked for that the kernel has not told of. Default 10 s. */
   rescanMs?: number;
+  /** Counts what could not be read; may be shared. */
+  gaps?: GapCounts;
   log?: Logger;
 }
 
@@ -182,6 +185,7 @@ export class FilesSource implements LogSource {
         outlet: this.#outlet,
         known: this.#known,
         open: this.#open,
+        gaps: this.#options.gaps,
         folders: this.#folders,
         isLocal: () => this.#folders.isLocal(dirname(this.#places.get(path)?.real ?? '')),
         isRotated: () => this.#isRotated(path),

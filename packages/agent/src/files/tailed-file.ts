@@ -1,7 +1,8 @@
-import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '@millrace/wire';
 import type { SourcePosition } from '../logging/types.ts';
+import { openToRead, type ReadHandle } from './gunzip-handle.ts';
+import { isCompressed } from './patterns.ts';
 import {
   type Checksum,
   checksum,
@@ -44,20 +45,28 @@ export class TailedFile {
   at = 0;
   /** Something else has its name now: only what is left of it is read. */
   isOld = false;
+  /** Nothing is written to it any more. */
+  readonly isCompressed: boolean;
   /** The first bytes that were read. */
   #begin: Buffer = Buffer.alloc(0);
   #head: Checksum = [0, 0];
   #tail: Checksum = [0, 0];
   #long: LongLine | undefined;
   #seenBytes = 0;
-  readonly #handle: FileHandle;
+  readonly #handle: ReadHandle;
 
-  private constructor(path: string, handle: FileHandle, { ino, dev }: { ino: bigint; dev: bigint }) {
+  private constructor(
+    path: string,
+    handle: ReadHandle,
+    { ino, dev }: { ino: bigint; dev: bigint },
+    isPacked: boolean,
+  ) {
     this.path = path;
     this.inode = ino;
     this.device = dev;
     this.key = fileKey(ino, dirname(path));
     this.#handle = handle;
+    this.isCompressed = isPacked;
   }
 
   /**
@@ -66,10 +75,10 @@ export class TailedFile {
    * @throws Error as `open` does
    */
   static async open(path: string, name = path): Promise<TailedFile> {
-    const handle = await open(path, 'r');
+    const handle = await openToRead(path);
     try {
       const stats = await handle.stat({ bigint: true });
-      return new TailedFile(name, handle, stats);
+      return new TailedFile(name, handle, stats, isCompressed(path));
     } catch (error) {
       await handle.close();
       throw error;

@@ -15,7 +15,7 @@ export interface Gap {
   bytes?: number;
   /** Times of the lines before and behind it, in ms since 1970. */
   fromMs?: number;
-  toMs?: number;
+  toMs?: number | undefined;
 }
 
 /** How often each happened, and how many bytes at least were missed. */
@@ -27,15 +27,6 @@ export function noGaps(): GapCounts {
     cut: { gaps: 0, bytes: 0 },
     compressed: { gaps: 0, bytes: 0 },
   };
-}
-
-export function sumGaps(a: Readonly<GapCounts>, b: Readonly<GapCounts>): GapCounts {
-  const sum = noGaps();
-  for (const reason of gapReasons) {
-    sum[reason].gaps = a[reason].gaps + b[reason].gaps;
-    sum[reason].bytes = a[reason].bytes + b[reason].bytes;
-  }
-  return sum;
 }
 
 export function countGap(counts: GapCounts, { reason, bytes = 0 }: Gap): void {

@@ -28,6 +28,8 @@ export interface MonitorOptions {
   logs?: 'auto' | 'files' | 'api';
   /** Rules for lines beside those on the containers' labels; call `reshape` when they have changed. */
   shaping?: RuleSource;
+  /** Counts what could not be read; may be shared with other sources. */
+  gaps?: GapCounts;
   /** How much of the past of a container that was never read is wanted. Default one hour. */
   historyMs?: number;
   /** When this device began to keep logs, in ms since 1970; `historyMs` counts back from it. Default: now. */
@@ -82,7 +84,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
   private failures = 0;
   private readonly drops = noDrops();
   /** What could not be read; each is on record as a line, too. */
-  readonly gaps: Readonly<GapCounts> = noGaps();
+  readonly gaps: GapCounts;
   private readonly identities = new Map<string, ContainerIdentity>();
   private readonly failed = new Set<LogBackend>();
 
@@ -94,6 +96,7 @@ export class ContainerLogMonitor implements AsyncDisposable {
     // A clock that is far behind now and set later must not hide what is logged meanwhile.
     this.firstSeenMs = Math.min(options.firstSeenMs ?? Date.now(), Date.now());
     this.ownId = options.ownContainerId;
+    this.gaps = options.gaps ?? noGaps();
     if (options.logs === 'api') return;
     this.files = new LogFiles({
       encoded: this.encodedLog(),
@@ -345,9 +348,8 @@ export class ContainerLogMonitor implements AsyncDisposable {
 
   /** Lines take the short way where there is one backend, and it has one. */
   private encodedLog(): EncodedLog | undefined {
-    const [backend, other] = this.backends;
-    const log = backend?.encoded;
-    if (!log || other) return undefined;
+    const log = this.backends.length === 1 ? this.backends[0]?.encoded : undefined;
+    if (!log) return undefined;
     return {
       present: (timestampMs) => log.present(timestampMs),
       add: (line, source) => {

@@ -12,7 +12,7 @@ type Sample = [labels: Record<string, string>, value: number];
  * devices are never asked.
  */
 export async function renderMetrics(state: AgentState): Promise<string> {
-  const { docker, sources, dropped, missed, mqtt, cloud, journal, process } = state;
+  const { docker, sources, dropped, missed, mqtt, cloud, report, journal, process } = state;
   const { Counter, Gauge, Registry } = await import('prom-client');
   const registry = new Registry();
   const register =
@@ -93,6 +93,11 @@ export async function renderMetrics(state: AgentState): Promise<string> {
       'Bytes of payloads and bodies sent, as they are on the wire.',
       ...each((state) => ('wireBytes' in state ? state.wireBytes : state.bytes)),
     );
+  }
+
+  if (report) {
+    counter('state_reports_total', 'Reports of the state that arrived.', [{}, report.reports]);
+    counter('state_report_bytes_total', 'Bytes of their bodies.', [{}, report.wireBytes]);
   }
 
   counter('process_cpu_seconds_total', 'User and system time.', [{}, process.cpuSeconds]);

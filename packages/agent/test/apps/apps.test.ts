@@ -6,6 +6,7 @@ import { freePort } from '../../../../tests/support/ports.ts';
 import { startRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
+import { labelNames } from '../../src/apps/engine/labels.ts';
 import { service, TestApps } from './test-apps.ts';
 
 const run = promisify(execFile);
@@ -71,7 +72,22 @@ describe('on one device', () => {
   });
 
   test('an update replaces what differs, in place, and leaves the rest and other containers alone', async () => {
-    const stranger = await engine.run({ name: 'stranger', cmd: ['sleep', '1000'] });
+    // As if made from an image of one of our containers: such an image hands down its labels.
+    const labels = {
+      app: '1002',
+      service: 'gone',
+      release: '1',
+      config: 'x'.repeat(64),
+      owner: 'd1',
+      dependsOn: '',
+    };
+    const stranger = await engine.run({
+      name: 'stranger',
+      cmd: ['sleep', '1000'],
+      labels: Object.fromEntries(
+        Object.entries(labels).map(([name, value]) => [labelNames[name as keyof typeof labelNames], value]),
+      ),
+    });
     const port = await freePort();
     const web = (version: string) =>
       service('web', {
@@ -94,7 +110,7 @@ describe('on one device', () => {
       .getContainer(after.services[0]?.containerId as string)
       .logs({ stdout: true });
     expect(output.toString()).toMatch(/one[\s\S]*two/);
-    expect((await stranger.inspect()).State.Running).toBe(true);
+    expect(await stranger.inspect()).toMatchObject({ Name: '/stranger', State: { Running: true } });
     await stranger.remove({ force: true });
   });
 

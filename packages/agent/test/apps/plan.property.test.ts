@@ -34,11 +34,14 @@ const services = fc
       })),
   );
 
+type Services = typeof services extends fc.Arbitrary<infer T> ? T : never;
+
 /** What happens to a device: releases that end well or badly, hands that interfere, crashes in the middle. */
 const happening = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('deploy' as const), services }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('fail' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('succeed' as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('prune' as const) }) },
   {
     weight: 1,
     arbitrary: fc.record({ kind: fc.constant('stop' as const), name: fc.constantFrom(...names) }),
@@ -85,6 +88,9 @@ class Device {
         return;
       case 'stop':
         if (record) this.record = { ...record, stopped: [event.name] };
+        return;
+      case 'prune':
+        this.engine.images.clear();
         return;
       case 'meddle': {
         const { containers } = this.engine;
@@ -165,6 +171,11 @@ function checkStep(step: Step, wanted: WantedApp, engine: ModelEngine): void {
     );
   }
 }
+
+const plain: Services[number] = {
+  ...{ serviceName: 'a', imageName: 'one:1', environment: { V: '1' }, networks: ['n'], volumes: [] },
+  ...{ restart: 'always', dependsOn: [] },
+};
 
 const foreign = {
   appId: 7,
@@ -259,4 +270,41 @@ test('a release that fails is undone: what ran before runs again, in the very sa
     }),
     { numRuns: 200 },
   );
+});
+
+test('containers of different releases that need each other in a circle are stopped all the same', () => {
+  const engine = new ModelEngine();
+  const one = {
+    ...foreign,
+    appId,
+    state: 'running' as const,
+    exitCode: 0,
+    restarts: 0,
+    isOutOfMemory: false,
+  };
+  engine.containers.push(
+    { ...one, id: 'c1', service: 'a', dependsOn: ['b'], runningMs: 0, networks: [] },
+    { ...one, id: 'c2', service: 'b', dependsOn: ['a'], runningMs: 0, networks: [] },
+    { ...one, id: 'c3', service: 'c', dependsOn: ['b'], runningMs: 0, networks: [] },
+  );
+  const first = planRemoval(appId, false, engine.see());
+  expect(first.map((step) => 'container' in step && step.container.service)).toEqual(['c']);
+  for (const step of first) engine.take(step);
+  const second = planRemoval(appId, false, engine.see());
+  expect(second.map(({ kind }) => kind).sort()).toEqual(['remove', 'stop', 'stop']);
+});
+
+test('what runs is left alone while an image of its app is missing, though its own successor is there', () => {
+  const device = new Device();
+  const app = (version: '1' | '2') =>
+    ['a', 'b'].map((serviceName) => ({ ...plain, serviceName, environment: { V: version } }));
+  device.happen({ kind: 'deploy', services: app('1') });
+  device.settle();
+  device.happen({ kind: 'succeed' });
+  device.happen({ kind: 'deploy', services: app('2') });
+  while (!device.engine.containers.some(({ service, release }) => service === 'a' && release === 2)) {
+    device.take(device.plan().find(({ key }) => key === `${appId}/a`) as Step);
+  }
+  device.engine.images.clear();
+  expect(device.plan().map(({ kind, key }) => `${kind} ${key}`)).toEqual([`pull ${appId}/b`]);
 });

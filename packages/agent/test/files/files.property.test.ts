@@ -1,88 +1,109 @@
-import { appendFile, copyFile, rename, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import type { FilesSource } from '../../src/files/source.ts';
 import { MemoryJournal, numbered } from '../docker/memory-journal.ts';
-import { messages, started, text, untilCount } from './followed-files.ts';
+import { messages, started, untilCount } from './followed-files.ts';
+import { RotatedLog } from './rotated-log.ts';
 
 type Step =
-  | { do: 'write'; lines: number; part: boolean }
-  | { do: 'rename' }
-  | { do: 'copy' }
+  | { do: 'write'; lines: number; isOpen: boolean }
+  | { do: 'rename'; compress: boolean }
+  | { do: 'copy'; compress: boolean }
+  | { do: 'compress'; keepsTime: boolean }
   | { do: 'restart' }
   | { do: 'down' }
   | { do: 'settle' };
 
+const always: fc.WeightedArbitrary<Step>[] = [
+  {
+    weight: 5,
+    arbitrary: fc.record({ do: fc.constant('write' as const), lines: fc.nat(40), isOpen: fc.boolean() }),
+  },
+  { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'down' as const }) },
+  { weight: 1, arbitrary: fc.constant({ do: 'settle' as const }) },
+];
+const rename = (compress: fc.Arbitrary<boolean>) =>
+  fc.record({ do: fc.constant('rename' as const), compress });
+const copy = (compress: fc.Arbitrary<boolean>) => fc.record({ do: fc.constant('copy' as const), compress });
+const compress = fc.record({ do: fc.constant('compress' as const), keepsTime: fc.boolean() });
+const plain = fc.constant(false);
+// What compresses rotates in one way; nobody else moves or empties the files that it works on.
+const scripts = [
+  [
+    { weight: 2, arbitrary: rename(plain) },
+    { weight: 2, arbitrary: copy(plain) },
+  ],
+  [
+    { weight: 3, arbitrary: rename(fc.boolean()) },
+    { weight: 1, arbitrary: compress },
+  ],
+  [
+    { weight: 3, arbitrary: copy(fc.boolean()) },
+    { weight: 1, arbitrary: compress },
+  ],
+].map((rotations: fc.WeightedArbitrary<Step>[]) =>
+  fc.array(fc.oneof(...always, ...rotations), { minLength: 3, maxLength: 25 }),
+);
+
+async function play(steps: readonly Step[], folder: string, pattern: string): Promise<void> {
+  await using log = await RotatedLog.create(join(folder, 'app.log'));
+  const journal = new MemoryJournal();
+  const options = { patterns: [join(folder, pattern)], rescanMs: 30 };
+  // A log must have been there under its own name once, with something in it to know it by.
+  await log.write(['first']);
+  let source: FilesSource | undefined = await started(folder, journal, options);
+  const settle = async () => {
+    if (source) await untilCount(journal, log.written.length);
+  };
+  for (const [index, step] of steps.entries()) {
+    switch (step.do) {
+      case 'write':
+        await log.write(numbered(`step ${index}`, step.lines));
+        if (step.isOpen) await log.begin(`begun in ${index} `);
+        break;
+      case 'rename':
+        await log.rename();
+        if (step.compress) await log.compress(true);
+        break;
+      case 'copy':
+        // Copying cuts in two what is being written, and what is written in between is lost, to whoever reads it.
+        await log.end();
+        await settle();
+        await log.copyAndEmpty();
+        if (step.compress) await log.compress(true);
+        break;
+      case 'compress':
+        await log.compress(step.keepsTime);
+        break;
+      case 'settle':
+        await settle();
+        break;
+      case 'down':
+        await source?.stop();
+        source = undefined;
+        break;
+      case 'restart':
+        await source?.stop();
+        source = await started(folder, journal, options);
+        break;
+    }
+  }
+  source ??= await started(folder, journal, options);
+  await log.end();
+  await untilCount(journal, log.written.length);
+  await source.stop();
+  expect(messages(journal)).toEqual(log.written);
+}
+
 test('any sequence of writes, rotations and restarts gives the lines that were written', async () => {
-  const step: fc.Arbitrary<Step> = fc.oneof(
-    {
-      weight: 5,
-      arbitrary: fc.record({ do: fc.constant('write' as const), lines: fc.nat(40), part: fc.boolean() }),
-    },
-    { weight: 2, arbitrary: fc.constant({ do: 'rename' as const }) },
-    { weight: 2, arbitrary: fc.constant({ do: 'copy' as const }) },
-    { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
-    { weight: 1, arbitrary: fc.constant({ do: 'down' as const }) },
-    { weight: 1, arbitrary: fc.constant({ do: 'settle' as const }) },
-  );
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 3, maxLength: 25 }), fc.boolean(), async (steps, wide) => {
+    fc.asyncProperty(fc.oneof(...scripts), fc.constantFrom('*', '*.log'), async (steps, pattern) => {
       await using dir = await tempDir();
-      const path = join(dir.path, 'app.log');
-      const journal = new MemoryJournal();
-      const options = { patterns: [join(dir.path, wide ? '*' : '*.log')], rescanMs: 100 };
-      const written = ['first'];
-      // A log must have been there under its own name once.
-      await writeFile(path, 'first\n');
-      let begun = '';
-      let source: FilesSource | undefined = await started(dir.path, journal, options);
-      const end = async () => {
-        // Rotation does not cut a line in two: the program that writes has ended it by then.
-        if (begun !== '') await appendFile(path, `${begun}\n`);
-        if (begun !== '') written.push(begun);
-        begun = '';
-      };
-      const shift = async () => {
-        // More than there are steps: a rotation that deletes what nobody has read yet is not in this property.
-        for (let i = 30; i >= 1; i--) await rename(`${path}.${i}`, `${path}.${i + 1}`).catch(() => {});
-      };
-      for (const [index, { do: what, ...how }] of steps.entries()) {
-        if (what === 'write' && 'lines' in how) {
-          const lines = numbered(`step ${index}`, how.lines);
-          await appendFile(path, text(lines));
-          written.push(...lines);
-          if (how.part) {
-            await appendFile(path, `part ${index} `);
-            await appendFile(path, 'ended\n');
-            written.push(`part ${index} ended`);
-          }
-        } else if (what === 'rename') {
-          await end();
-          await shift();
-          await rename(path, `${path}.1`).catch(() => {});
-        } else if (what === 'copy') {
-          await end();
-          // What is read between copying and emptying is up to chance, also for whoever rotates.
-          if (source) await untilCount(journal, written.length);
-          await shift();
-          await copyFile(path, `${path}.1`).catch(() => {});
-          await truncate(path).catch(() => {});
-        } else if (what === 'settle' && source) await untilCount(journal, written.length);
-        else if (what === 'down') {
-          await source?.stop();
-          source = undefined;
-        } else if (what === 'restart') {
-          await source?.stop();
-          source = await started(dir.path, journal, options);
-        }
-      }
-      source ??= await started(dir.path, journal, options);
-      await untilCount(journal, written.length);
-      await source.stop();
-      expect(messages(journal)).toEqual(written);
+      await play(steps, dir.path, pattern);
     }),
-    { numRuns: 40 },
+    { numRuns: Number(process.env.FILES_RUNS ?? 40) },
   );
 }, 120_000);

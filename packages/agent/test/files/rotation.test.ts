@@ -135,6 +135,9 @@ test('another file under the inode of one that was read is read from its beginni
   await appendFile(path, text(numbered('new', 80)));
   expect((await stat(path)).ino).toBe(ino);
   await using _source = await started(dir.path, journal);
-  await untilCount(journal, 130);
+  await untilCount(journal, 131);
+  const [gap] = journal.lines.splice(50, 1);
+  expect(gap).toMatchObject({ level: 'warn', serviceName: 'app', fields: { gap: 'rotated', file: path } });
+  expect(gap?.message).toMatch(/^lines of app may be missing before /);
   expect(messages(journal)).toEqual([...numbered('old', 50), ...numbered('new', 80)]);
 });

@@ -27,6 +27,7 @@ export const agentState: AgentState = {
     ...{ connected: true, mode: 'stream', requests: 21, lines: 220, bytes: 2300, wireBytes: 240 },
     ...{ refused: 25, lag: 26, lost: 27, lastError: undefined },
   },
+  report: { reportedAtMs: 1, reports: 61, wireBytes: 6100, lastError: undefined },
   journal: {
     ...{ journal: 'j1', lines: 1000, logBytes: 50_000, segments: 4, diskBytes: 9000, writtenBytes: 9500 },
     ...{ writtenPerLogByte: 0.19, syncs: 31, memoryOnly: false, shed: [5, 6, 7, 8], oldestSeconds: 3600 },

@@ -51,6 +51,8 @@ test('every figure of the state is a sample', async () => {
     flash_bytes_total: 9500,
     flash_bytes_per_log_byte: 0.19,
     syncs_total: 31,
+    state_reports_total: 61,
+    state_report_bytes_total: 6100,
     engine_connected: 1,
     containers: 3,
     'source_connected{source="syslog"}': 1,

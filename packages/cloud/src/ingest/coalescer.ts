@@ -9,6 +9,7 @@ import type { RowRun } from '../store/row-format.ts';
 import type { Claim } from './claims.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
 import { type EncodedRun, Flight } from './flight.ts';
+import { RowArenas } from './row-arenas.ts';
 
 /** What the coalescer needs of the store. */
 export interface FlightStore {
@@ -46,6 +47,9 @@ export interface CommitStats {
   totalMs: number;
 }
 
+/** What most runs become as rows: a slice of a stream, and some more for each line's columns. */
+const runBytes = 128 * 1024;
+
 /**
  * Collects the rows of all devices into flights and commits one after the other.
  *
@@ -64,6 +68,7 @@ export class Coalescer {
   readonly #options: CoalescerOptions;
   readonly #instance = randomBytes(6).toString('hex');
   readonly #queue: Flight[] = [];
+  readonly #arenas: RowArenas;
   readonly #waiters: (() => void)[] = [];
   readonly #closing = new AbortController();
   #current: Flight | undefined;
@@ -77,6 +82,8 @@ export class Coalescer {
 
   constructor(options: CoalescerOptions) {
     this.#options = options;
+    // One is being filled while another is inserted. A flight is full once it is past its limit, by a run at most.
+    this.#arenas = new RowArenas({ bytes: options.maxFlightBytes + runBytes, most: 2 });
   }
 
   /** Past so many bytes senders wait. */
@@ -138,6 +145,7 @@ export class Coalescer {
     const flight = new Flight({
       number: ++this.#flights,
       receivedMs: this.#lastReceivedMs,
+      arena: this.#arenas.take(),
     });
     if (closed) {
       flight.abandon();
@@ -188,7 +196,8 @@ export class Coalescer {
     commits.totalMs += tookMs;
     this.#options.onCommit?.(tookMs);
     this.#waitingBytes -= bytes;
-    flight.commit();
+    const arena = flight.commit();
+    if (arena) this.#arenas.give(arena);
     this.#wake();
   }
 
@@ -198,7 +207,7 @@ export class Coalescer {
     for (let attempt = 0; left.length > 0; attempt++) {
       const claims = claimsOf(left);
       try {
-        await this.#options.store.append(Buffer.concat(left.map((run) => run.rows)), {
+        await this.#options.store.append(flight.rowsOf(left), {
           rows: left.reduce((sum, run) => sum + run.count, 0),
           token,
           ...(claims && { claims }),

@@ -9,6 +9,7 @@ export interface EncodedRun {
   journal: string;
   firstSeq: number;
   count: number;
+  /** Belong to the flight: once that has committed, other rows are written there. */
   rows: Buffer;
   retention: Retention;
   /** The right by which they were admitted, where there are several processes. */
@@ -30,12 +31,17 @@ export class Flight {
   /** Settles with the commit. Rejects only when ingest is closed before the store took it. */
   readonly done: Promise<void>;
   readonly #settle: PromiseWithResolvers<void>;
+  readonly #arena: Buffer;
+  /** True while the rows of all runs lie in the arena one behind the other. */
+  #isWhole = true;
   runs: EncodedRun[] = [];
   bytes = 0;
   lines = 0;
   state: FlightState = 'collecting';
 
-  constructor(options: { number: number; receivedMs: number }) {
+  /** @param options.arena where the rows go, as far as there is room */
+  constructor(options: { number: number; receivedMs: number; arena: Buffer }) {
+    this.#arena = options.arena;
     this.number = options.number;
     this.receivedMs = options.receivedMs;
     this.#settle = Promise.withResolvers<void>();
@@ -45,7 +51,9 @@ export class Flight {
   }
 
   add(run: RowRun, retention: Retention, claim?: Claim): EncodedRun {
-    const rows = encodeRows(run, { receivedMs: this.receivedMs, retention });
+    const stamp = { receivedMs: this.receivedMs, retention };
+    const rows = encodeRows(run, stamp, this.#isWhole ? this.#arena.subarray(this.bytes) : undefined);
+    if (rows.buffer !== this.#arena.buffer) this.#isWhole = false;
     const { device, journal, firstSeq, count } = run;
     const encoded: EncodedRun = { device, journal, firstSeq, count, rows, retention, claim, refusals: 0 };
     this.runs.push(encoded);
@@ -54,11 +62,19 @@ export class Flight {
     return encoded;
   }
 
-  commit(): void {
-    if (this.state === 'abandoned') return;
+  /** The rows of some of its runs, or of their parts, in one piece; a view where that can be had. */
+  rowsOf(runs: readonly EncodedRun[]): Buffer {
+    if (this.#isWhole && runs === this.runs) return this.#arena.subarray(0, this.bytes);
+    return Buffer.concat(runs.map((run) => run.rows));
+  }
+
+  /** Returns the arena, which nobody reads any more; none when the flight was abandoned. */
+  commit(): Buffer | undefined {
+    if (this.state === 'abandoned') return undefined;
     this.state = 'committed';
     this.runs = [];
     this.#settle.resolve();
+    return this.#arena;
   }
 
   abandon(): void {

@@ -59,8 +59,6 @@ export class InboundStream {
   #claim: Claim | undefined;
   /** Why no more is taken: another process answers for the device. */
   #moved: MillraceError | undefined;
-  /** Why nothing more of this device is taken today; what came before is committed all the same. */
-  #overQuota: MillraceError | undefined;
   /** Bytes written so far. */
   bytes = 0;
   /** Lines handed over so far, known ones included. */
@@ -88,18 +86,12 @@ export class InboundStream {
       return Promise.reject(new MillraceError('OVERLOADED', `${held.bytes} bytes wait to be stored`));
     }
     held.bytes += chunk.length;
-    const taking = this.#tail
+    this.#tail = this.#tail
       .then(() => this.#take(chunk))
       .finally(() => {
         held.bytes -= chunk.length;
       });
-    this.#tail = taking.catch((error) => this.#stopAtQuota(error));
-    return taking.then(() => this.#checkMoved());
-  }
-
-  #stopAtQuota(error: unknown): void {
-    if (!(error instanceof MillraceError) || error.code !== 'QUOTA_EXCEEDED') throw error;
-    this.#overQuota = error;
+    return this.#tail.then(() => this.#checkMoved());
   }
 
   /**
@@ -113,10 +105,12 @@ export class InboundStream {
       this.#state = 'ended';
       this.#tail = this.#tail
         .then(async () => {
-          if (this.#overQuota) return;
           for (const part of this.#decoder.end()) await this.#admit(part);
         })
-        .catch((error) => this.#stopAtQuota(error));
+        // Whoever wrote was told. What came before it is committed all the same.
+        .catch((error) => {
+          if (!(error instanceof MillraceError) || error.code !== 'QUOTA_EXCEEDED') throw error;
+        });
     }
     try {
       await this.#tail;
@@ -136,8 +130,6 @@ export class InboundStream {
   }
 
   async #take(chunk: Uint8Array): Promise<void> {
-    // What comes behind lines that were refused would be acknowledged with them.
-    if (this.#overQuota) throw this.#overQuota;
     this.bytes += chunk.length;
     this.#options.received.bytes += chunk.length;
     for (let from = 0; from < chunk.length; from += sliceBytes) {

@@ -21,6 +21,9 @@ export interface PayloadContext {
 
 export type PayloadRejection = 'bomb' | 'damaged' | 'too-large' | 'overloaded';
 
+/** A batch of an agent's is inflated in one piece. */
+const inflateChunkBytes = 128 * 1024;
+
 /** Values of a JSON array that are admitted between two checks for room. */
 const sliceValues = 500;
 
@@ -109,7 +112,7 @@ async function admitCompressed(
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
-    const decoder = codec.createDecoder(sliceBytes);
+    const decoder = codec.createDecoder(inflateChunkBytes);
     for (const piece of codec.createCutter()(payload)) decoder.write(piece);
     decoder.end();
     for await (const chunk of decoder) {

@@ -27,7 +27,8 @@ export class AdmittedLines {
     this.firstSeq = run.firstSeq;
     this.count = run.count;
     this.receivedAt = receivedAt;
-    this.#rows = run.rows;
+    // Those of the run are written over once it is committed, and a listener may come back to its lines later.
+    this.#rows = Buffer.from(run.rows);
   }
 
   /** The lines as a search will return them. Decoded at the first call, and shared by all callers: don't change them. */

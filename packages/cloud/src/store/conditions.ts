@@ -59,7 +59,7 @@ export function whereSql(conditions: readonly string[]): string {
   return conditions.length === 0 ? '' : `WHERE ${conditions.join('\n  AND ')}`;
 }
 
-// What DateTime64(3) can hold; a time beyond it means "no bound".
-function clampTime(ms: number): number {
+/** What DateTime64(3) can hold; a time beyond it means "no bound". */
+export function clampTime(ms: number): number {
   return Math.min(Math.max(Math.trunc(ms), 0), 9_877_000_000_000);
 }

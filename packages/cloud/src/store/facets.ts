@@ -1,7 +1,8 @@
 import { type Facet, type Facets, MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
 import { columnSql } from './columns.ts';
-import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
+import type { LineConditions } from './conditions.ts';
+import { countSql, isCountedField } from './hour-counts.ts';
 import type { Select } from './log-reader.ts';
 import { integer } from './sql.ts';
 
@@ -31,21 +32,23 @@ export async function readFacets(select: Select, query: FacetQuery, scope: Scope
   if (!Number.isInteger(limit) || limit < 1 || limit > maxFacetValues) {
     throw new MillraceError('PARAMETER_INVALID', `limit: ${limit} is not between 1 and ${maxFacetValues}`);
   }
-  const where = whereSql(conditionsSql(query, scope));
-  const columns = fields.map(columnSql);
+  const counts = fields.map((field) => {
+    const value = columnSql(field);
+    return countSql(query, scope, { ofLine: { value }, ...(isCountedField(field) && { ofHour: { value } }) });
+  });
   const facets: Facet[] = [];
   // One after the other: each takes all cores by itself.
-  for (const [i, column] of columns.entries()) {
-    const rows = await select<FacetRow>(facetSql(column, where, limit));
+  for (const [i, sql] of counts.entries()) {
+    const rows = await select<FacetRow>(facetSql(sql, limit));
     facets.push(facetOf(fields[i] as string, rows));
   }
   return { facets };
 }
 
-function facetSql(column: string, where: string, limit: number): string {
+function facetSql(counts: string, limit: number): string {
   return `SELECT value, lines, sum(lines) OVER () AS allLines, countIf(value IS NOT NULL) OVER () AS allValues,
   sumIf(lines, value IS NULL) OVER () AS withoutLines
-FROM (SELECT ${column} AS value, count() AS lines FROM millrace.logs ${where} GROUP BY value)
+FROM (${counts})
 ORDER BY value IS NULL, lines DESC, value ASC
 LIMIT ${integer(limit)}`;
 }

@@ -1,7 +1,8 @@
 import { type Histogram, MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
 import { columnSql } from './columns.ts';
-import { conditionsSql, type LineConditions, whereSql } from './conditions.ts';
+import type { LineConditions } from './conditions.ts';
+import { type CountKeys, countSql, hourMs, hourSql, isCountedField, timesSql } from './hour-counts.ts';
 import type { Select } from './log-reader.ts';
 import { integer } from './sql.ts';
 
@@ -51,8 +52,7 @@ function countBuckets(since: number, until: number, stepMs: number): number {
 export async function readHistogram(select: Select, query: HistogramQuery, scope: Scope): Promise<Histogram> {
   checkCount('buckets', query.buckets, maxBuckets);
   checkCount('series', query.series, maxSeries);
-  const where = whereSql(conditionsSql(query, scope));
-  const range = await timeRange(select, query, where);
+  const range = await timeRange(select, query, scope);
   const { since, until } = range;
   if (since >= until) return { since, until: since, stepMs: query.stepMs ?? 1, count: 0, counts: [] };
   const stepMs = query.stepMs ?? roundStep(since, until, query.buckets);
@@ -64,22 +64,19 @@ export async function readHistogram(select: Select, query: HistogramQuery, scope
     );
   }
   const first = Math.floor(since / stepMs);
-  const inBucket = `toUInt32(intDiv(toUnixTimestamp64Milli(ts), ${integer(stepMs)}) - ${integer(first)})`;
   const whole = {
     since: first * stepMs,
     until: (first + length) * stepMs,
     stepMs,
   };
-  // Lines may arrive between the two statements; the range is that of the first.
-  const bounded = whereSql(conditionsSql({ ...query, since, until }, scope));
+  // Lines may arrive between the two statements: what would lie behind the last bucket is not counted.
+  const bounded = { ...query, since: query.since ?? whole.since, until: query.until ?? whole.until };
+  const sql = countSql(bounded, scope, bucketKeys(stepMs, first, query.by));
   if (query.by === undefined) {
-    const rows = await select<{ bucket: number; lines: number }>(
-      `SELECT ${inBucket} AS bucket, count() AS lines FROM millrace.logs ${bounded} GROUP BY bucket`,
-    );
-    return { ...whole, ...fill(rows, length) };
+    return { ...whole, ...fill(await select<{ bucket: number; lines: number }>(sql), length) };
   }
   const rows = await select<{ bucket: number; value: string | null; own: number; lines: number }>(
-    seriesSql({ by: query.by, inBucket, where: bounded, series: query.series }),
+    seriesSql(sql, query.series),
   );
   const kept = Map.groupBy(
     rows.filter(({ own }) => own === 1),
@@ -94,24 +91,27 @@ export async function readHistogram(select: Select, query: HistogramQuery, scope
   return { ...whole, ...fill(rows, length), series, ...(rest.count > 0 && { other: rest }) };
 }
 
-/** One pass over the lines: counts per bucket and value, then the values outside of the most frequent are merged. */
-function seriesSql({
-  by,
-  inBucket,
-  where,
-  series,
-}: {
-  by: string;
-  inBucket: string;
-  where: string;
-  series: number;
-}): string {
+function bucketKeys(stepMs: number, first: number, by: string | undefined): CountKeys {
+  const value = by === undefined ? undefined : columnSql(by);
+  const keys = (time: string, step: number) => ({
+    bucket: `toUInt32(intDiv(${time}, ${integer(step)}) - ${integer(first)})`,
+    ...(value !== undefined && { value }),
+  });
+  const isHourly = stepMs % hourMs === 0 && (by === undefined || isCountedField(by));
+  return {
+    ofLine: keys('toUnixTimestamp64Milli(ts)', stepMs),
+    ...(isHourly && { ofHour: keys(hourSql, stepMs / hourMs) }),
+  };
+}
+
+/** Counts per bucket and value, where the values outside of the most frequent are merged. */
+function seriesSql(counts: string, series: number): string {
   return `SELECT bucket, if(rank <= ${integer(series)}, value, NULL) AS value, rank <= ${integer(series)} AS own, sum(lines) AS lines
 FROM (
   SELECT bucket, value, lines, dense_rank() OVER (ORDER BY total DESC, value ASC) AS rank
   FROM (
     SELECT bucket, value, lines, sum(lines) OVER (PARTITION BY value) AS total
-    FROM (SELECT ${inBucket} AS bucket, ${columnSql(by)} AS value, count() AS lines FROM millrace.logs ${where} GROUP BY bucket, value)
+    FROM (${counts})
   )
 )
 GROUP BY bucket, value, own`;
@@ -120,13 +120,12 @@ GROUP BY bucket, value, own`;
 /** From the parameters; what they leave open, from the lines themselves. */
 async function timeRange(
   select: Select,
-  { since, until }: LineConditions,
-  where: string,
+  query: HistogramQuery,
+  scope: Scope,
 ): Promise<{ since: number; until: number }> {
+  const { since, until } = query;
   if (since !== undefined && until !== undefined) return { since, until };
-  const [row] = await select<{ lines: number; oldest: number; newest: number }>(
-    `SELECT count() AS lines, toUnixTimestamp64Milli(min(ts)) AS oldest, toUnixTimestamp64Milli(max(ts)) AS newest FROM millrace.logs ${where}`,
-  );
+  const [row] = await select<{ lines: number; oldest: number; newest: number }>(timesSql(query, scope));
   if (!row || row.lines === 0) return { since: since ?? until ?? 0, until: since ?? until ?? 0 };
   return { since: since ?? row.oldest, until: until ?? row.newest + 1 };
 }

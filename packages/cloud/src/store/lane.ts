@@ -17,8 +17,17 @@ export class StoreLane {
   /** The shard's other servers, by which other processes may store. */
   readonly #replicas: readonly LogEngine[];
 
-  constructor(engine: LogEngine, replicas: readonly LogEngine[] = []) {
+  readonly #settings: EngineSettings;
+
+  /** @param options.settings for inserts of lines */
+  constructor(options: {
+    engine: LogEngine;
+    replicas?: readonly LogEngine[];
+    settings?: EngineSettings;
+  }) {
+    const { engine, replicas = [], settings = {} } = options;
     this.engine = engine;
+    this.#settings = settings;
     this.#replicas = replicas;
   }
 
@@ -30,7 +39,7 @@ export class StoreLane {
    */
   append(rows: Buffer, { claims, ...options }: AppendOptions): Promise<void> {
     const { database } = this.engine;
-    const settings: EngineSettings = rowSettings;
+    const settings: EngineSettings = { ...rowSettings, ...this.#settings };
     return this.engine.insertRows(rows, {
       table: 'millrace.log_arrivals',
       format: 'CSV',

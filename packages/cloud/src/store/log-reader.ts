@@ -9,7 +9,7 @@ import {
 import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
 import type { LineConditions } from './conditions.ts';
 import { type ContextQuery, readContext } from './context.ts';
-import { type LogEngine, StoreError } from './engine.ts';
+import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
 import { type Export, type ExportQuery, readExport } from './export.ts';
 import { type FacetQuery, readFacets } from './facets.ts';
 import { type HistogramQuery, readHistogram } from './histogram.ts';
@@ -25,6 +25,8 @@ export interface LogReaderOptions {
   maxSeconds: number;
   /** Ends what is running, when nobody waits for the answer any more. */
   signal?: AbortSignal;
+  /** Of the engine, for every statement. */
+  settings?: EngineSettings;
 }
 
 /** Runs a SELECT about lines within the limits of a reader. */
@@ -51,13 +53,15 @@ export class LogReader {
   readonly #groups: DeviceGroups | undefined;
   readonly #maxSeconds: number;
   readonly #signal: AbortSignal | undefined;
+  readonly #settings: EngineSettings;
 
-  constructor({ engine, scope, groups, maxSeconds, signal }: LogReaderOptions) {
+  constructor({ engine, scope, groups, maxSeconds, signal, settings = {} }: LogReaderOptions) {
     this.#engine = engine;
     this.#scope = scope;
     this.#groups = groups;
     this.#maxSeconds = maxSeconds;
     this.#signal = signal;
+    this.#settings = settings;
   }
 
   /** One page of lines. */
@@ -104,6 +108,7 @@ export class LogReader {
         max_result_bytes: maxAnswerBytes,
         result_overflow_mode: 'throw',
         max_bytes_before_external_group_by: maxGroupBytes,
+        ...this.#settings,
       };
       return await this.#engine.query<T>(sql, settings, this.#signal);
     } catch (error) {

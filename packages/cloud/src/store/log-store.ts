@@ -35,7 +35,7 @@ import {
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { integer, string } from './sql.ts';
-import { setTextIndex } from './text-index.ts';
+import { type IndexSettings, indexSettings, setTextIndex } from './text-index.ts';
 import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
 
 export interface OpenStoreOptions {
@@ -109,6 +109,7 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
       replicas: whole.replicas,
       map: whole.map,
       maxSearchSeconds,
+      settings: await indexSettings(whole),
     });
   }
   const engine: LogEngine =
@@ -123,11 +124,12 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   try {
     await migrate(engine, log);
     await setTextIndex(engine, options.textIndex ?? true);
+    const settings = await indexSettings(engine);
+    return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds, settings });
   } catch (error) {
     await engine.close();
     throw error;
   }
-  return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds });
 }
 
 export interface RestoreStoreOptions {
@@ -175,6 +177,7 @@ export class LogStore implements AsyncDisposable {
   readonly lanes: readonly StoreLane[];
   readonly #map: ShardMap;
   readonly #maxSearchSeconds: number;
+  readonly #settings: IndexSettings;
 
   /** @param options.shards the engines of the shards, their other replicas, and which of them has a device's lines; else there is one */
   constructor(options: {
@@ -183,10 +186,14 @@ export class LogStore implements AsyncDisposable {
     replicas?: readonly (readonly LogEngine[])[];
     map?: ShardMap;
     maxSearchSeconds?: number;
+    settings?: IndexSettings;
   }) {
     const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
     this.engine = engine;
-    this.lanes = shards.map((shard, i) => new StoreLane(shard, replicas[i]));
+    this.#settings = options.settings ?? { insert: {}, read: {} };
+    this.lanes = shards.map(
+      (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),
+    );
     this.#map = map;
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
@@ -264,7 +271,14 @@ export class LogStore implements AsyncDisposable {
 
   /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
   reader(scope: Scope, groups?: DeviceGroups, signal?: AbortSignal): LogReader {
-    return new LogReader({ engine: this.engine, scope, groups, maxSeconds: this.#maxSearchSeconds, signal });
+    return new LogReader({
+      engine: this.engine,
+      scope,
+      groups,
+      maxSeconds: this.#maxSearchSeconds,
+      signal,
+      settings: this.#settings.read,
+    });
   }
 
   /** One page of lines of any device, for the program itself. @throws MillraceError as {@link LogReader} does */

@@ -49,15 +49,25 @@ export interface RowRun {
   lines: Uint8Array;
 }
 
-/** Writes the rows of a run. The only thing done per line is copying it. */
-export function encodeRows(run: RowRun, stamp: { receivedMs: number; retention: Retention }): Buffer {
+/**
+ * Writes the rows of a run. The only thing done per line is copying it.
+ *
+ * @param into written to from its beginning, when it is large enough for rows as long as these could get
+ * @returns the rows: a view of `into`, else memory of their own
+ */
+export function encodeRows(
+  run: RowRun,
+  stamp: { receivedMs: number; retention: Retention },
+  into?: Buffer,
+): Buffer {
   const separator = '\x1f';
   const constant = Buffer.from(
     `${separator}${stamp.receivedMs}${separator}${stamp.retention}${separator}${run.device}${separator}${run.journal}${separator}`,
   );
   const lines = Buffer.from(run.lines.buffer, run.lines.byteOffset, run.lines.byteLength);
   const digits = String(run.firstSeq + run.count).length;
-  const out = Buffer.allocUnsafe(lines.length + run.count * (constant.length + digits));
+  const most = lines.length + run.count * (constant.length + digits);
+  const out = into && into.length >= most ? into : Buffer.allocUnsafe(most);
   let from = 0;
   let at = 0;
   for (let i = 0; i < run.count; i++) {

@@ -134,6 +134,9 @@ test('the API is for admins alone', async () => {
     '/api/v1/logs/histogram',
     '/api/v1/logs/tail',
     '/api/v1/devices',
+    '/api/v1/patterns',
+    '/api/v1/export',
+    '/device/v2/dev-1/logs',
     '/api/v1/openapi.json',
   ]) {
     for (const authorization of [

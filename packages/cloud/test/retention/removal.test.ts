@@ -112,6 +112,13 @@ describe.each(places)('removing lines, $name', ({ make }) => {
     await sweepAt(today + 60 * dayMs);
     expect(await store.deviceStats()).toMatchObject([{ lines: 1, missing: 0 }]);
     expect(await store.gaps('dev', 10)).toEqual([]);
+    // What went below it makes up for nothing that is missing above.
+    await append(store, lines(16, 16), { receivedMs: today, firstSeq: 16, retention: 90 });
+    expect(await store.deviceStats()).toMatchObject([{ lines: 2, missing: 2 }]);
+    await sweepAt(today + 91 * dayMs);
+    await append(store, lines(200_001, 200_001), { receivedMs: today, firstSeq: 200_001, retention: 90 });
+    await append(store, lines(200_004, 200_004), { receivedMs: today, firstSeq: 200_004, retention: 90 });
+    expect(await store.deviceStats()).toMatchObject([{ lines: 2, missing: 2 }]);
   });
 
   test('repeated lines that went still count as received', async () => {

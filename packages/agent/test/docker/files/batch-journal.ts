@@ -59,13 +59,25 @@ export class BatchJournal implements EncodedLog {
     return text === undefined ? undefined : (JSON.parse(text) as Json);
   }
 
+  /** Leaves the marks of a container's position, without the place in its files. */
+  forgetPlace(key: string): void {
+    const { file: _, ...marks } = (this.position(key) ?? {}) as Record<string, Json>;
+    if (Object.keys(marks).length > 0) this.positions.set(key, JSON.stringify(marks));
+  }
+
   get lines(): LogInput[] {
     return [...this.sealed, ...this.open];
+  }
+
+  /** What is on record as missing. */
+  get gaps(): LogInput[] {
+    return this.lines.filter(({ fields }) => fields?.gap !== undefined);
   }
 
   /** All messages of a stream, one below the other: whatever was joined. */
   text(stream: 'stdout' | 'stderr'): string {
     return this.lines
+      .filter(({ fields }) => fields?.gap === undefined)
       .filter(({ isStdErr }) => (isStdErr === true) === (stream === 'stderr'))
       .map(({ message }) => `${message}\n`)
       .join('');

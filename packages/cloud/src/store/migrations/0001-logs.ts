@@ -10,6 +10,8 @@ const source = `Enum8('container' = 0, 'system' = 1, 'manager' = 2)`;
  * The projection `marks` keeps, per part and atomically with it, what was received of each journal in blocks of
  * 65 536 seqs. It answers the ingest's question "what do you have of this journal?" and the one about a device's
  * lines and bytes without reading a line. A block is complete when `count = max - min + 1`.
+ *
+ * Granules of 2048 lines: a page of lines is picked from many places, and each costs a granule of every column.
  */
 const logs = `
 CREATE TABLE IF NOT EXISTS millrace.logs (
@@ -42,6 +44,7 @@ PARTITION BY (toDate(received), retention_days)
 ORDER BY (device, service, ts, seq)
 TTL toDateTime(received) + toIntervalDay(retention_days)
 SETTINGS
+  index_granularity = 2048,
   ttl_only_drop_parts = 1,
   fsync_after_insert = 1,
   fsync_part_directory = 1,

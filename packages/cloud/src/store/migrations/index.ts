@@ -6,6 +6,7 @@ import { logsMigration } from './0001-logs.ts';
 import { repeatsMigration } from './0002-repeats.ts';
 import { retentionMigration } from './0003-retention.ts';
 import { fencesMigration } from './0004-fences.ts';
+import { countsMigration } from './0005-counts.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
@@ -15,6 +16,7 @@ export const migrations: readonly Migration[] = [
   repeatsMigration,
   retentionMigration,
   fencesMigration,
+  countsMigration,
 ];
 
 /**
