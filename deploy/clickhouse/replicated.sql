@@ -32,6 +32,7 @@ PARTITION BY (toDate(received), retention_days)
 ORDER BY (device, service, ts, seq)
 TTL toDateTime(received) + toIntervalDay(retention_days)
 SETTINGS
+  index_granularity = 2048,
   ttl_only_drop_parts = 1,
   fsync_after_insert = 1,
   fsync_part_directory = 1,
@@ -213,3 +214,10 @@ ORDER BY slot
 SETTINGS
   fsync_after_insert = 1,
   fsync_part_directory = 1;
+
+ALTER TABLE millrace_shard.logs ADD PROJECTION IF NOT EXISTS counts (
+  SELECT device, service, app, level, intDiv(toUnixTimestamp64Milli(ts), 3600000), count(), min(ts), max(ts)
+  GROUP BY device, service, app, level, intDiv(toUnixTimestamp64Milli(ts), 3600000)
+);
+
+ALTER TABLE millrace_shard.logs MATERIALIZE PROJECTION counts;

@@ -8,6 +8,7 @@ import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
 import { journalsSettings, journalsSql } from './journals.ts';
 import { type AppendOptions, StoreLane } from './lane.ts';
+import { byDay, byDayAndDevice } from './lane-answers.ts';
 import { LogReader } from './log-reader.ts';
 import { type JournalSeqs, readWatermark, type Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
@@ -379,34 +380,4 @@ export class LogStore implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** The partitions of several lanes as if they were of one. */
-function byDay(lanes: readonly Partition[][]): Partition[] {
-  const [only] = lanes;
-  if (lanes.length === 1 && only) return only;
-  const all = new Map<string, Partition>();
-  for (const partition of lanes.flat()) {
-    const key = `${partition.day} ${String(partition.retentionDays).padStart(5, '0')}`;
-    const sum = all.get(key);
-    if (!sum) all.set(key, { ...partition });
-    else {
-      sum.lines += partition.lines;
-      sum.bytesOnDisk += partition.bytesOnDisk;
-    }
-  }
-  return [...all].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, partition]) => partition);
-}
-
-/** Each device is on one lane, so the answers need only be put in order. */
-function byDayAndDevice(lanes: readonly DayUsage[][], limit: number | undefined): DayUsage[] {
-  const [only] = lanes;
-  if (lanes.length === 1 && only) return only;
-  const bytes = (text: string) => Buffer.from(text);
-  return lanes
-    .flat()
-    .sort((a, b) =>
-      a.day === b.day ? Buffer.compare(bytes(a.device), bytes(b.device)) : a.day < b.day ? -1 : 1,
-    )
-    .slice(0, limit);
 }

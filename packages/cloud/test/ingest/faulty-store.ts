@@ -75,10 +75,12 @@ export class FaultyStore {
     };
     const append = async (bytes: Buffer, rows: number) => {
       this.appends++;
+      // The one of this moment: who counts appends and then changes it means the next.
+      const { gate } = this;
       const parsed = parseRows(bytes);
       if (parsed.length !== rows) throw new Error(`told ${rows} rows, got ${parsed.length}`);
       await new Promise((resolve) => setImmediate(resolve));
-      await this.gate;
+      await gate;
       if (!alive) throw dead();
       const fault = this.faults.shift() ?? 'none';
       if (fault === 'before') throw new StoreError('failed before the commit');
