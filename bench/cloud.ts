@@ -20,17 +20,12 @@ const usage = `npm run bench:cloud [-- options]
   --lines N        lines per protocol, 100000 to 10000000 (default 1000000)
   --only WHAT      http or mqtt: only this protocol
   --profile DIR    leaves a .cpuprofile of the cloud in this folder, per protocol
-  --idle N         instead: N devices connected over MQTT, 1000 lines a second in all; memory, and line to tail
-  --seconds N      with --idle: how long (default 30)
 
 A device's first batch, on which the cloud asks its store about it, is not counted.
 Figures are for people on stderr; the last line of stdout has them as JSON.`;
 
 const options = readOptions();
-if (options.idle > 0) {
-  const { benchIdle } = await import('./cloud-idle.ts');
-  console.log(JSON.stringify(await benchIdle(options.idle, options.seconds)));
-} else await benchIngest();
+await benchIngest();
 
 async function benchIngest(): Promise<void> {
   const { lines } = options;
@@ -135,8 +130,6 @@ function readOptions() {
         lines: { type: 'string', default: '1000000' },
         only: { type: 'string' },
         profile: { type: 'string' },
-        idle: { type: 'string', default: '0' },
-        seconds: { type: 'string', default: '30' },
         help: { type: 'boolean', default: false },
       },
     });
@@ -151,8 +144,6 @@ function readOptions() {
       only,
       profile,
       lines: wholeNumber('--lines', values.lines, 100_000, 10_000_000),
-      idle: wholeNumber('--idle', values.idle, 0, 20_000),
-      seconds: wholeNumber('--seconds', values.seconds, 5, 600),
     };
   } catch (error) {
     say((error as Error).message, '', usage);

@@ -17,6 +17,7 @@ import { cpuSeconds, machineLoad, quantile, round } from './usage.ts';
 const usage = `npm run bench:search [-- options]
 
   --lines N     lines stored, 100000 to 50000000 (default 20000000); about 120 bytes of disk each
+  --only A,B    only the searches of these names
   --repeat N    times that each search is asked warm (default 20)
   --data DIR    makes the lines in this folder and leaves them there; where there are some, takes those
 
@@ -64,7 +65,7 @@ const figures: Record<string, object> = {};
 say(
   `${'search'.padEnd(16)}${['p50', 'p95', 'CPU', 'cold', 'grep'].map((head) => head.padStart(12)).join('')}     lines`,
 );
-for (const search of searches) {
+for (const search of searches.filter(({ name }) => options.only?.includes(name) ?? true)) {
   const { coldMs, warmMs, cpuMs, lines } = await ask(search);
   const grepMs = search.grep ? grep(search.grep) : undefined;
   const [p50Ms, p95Ms] = [quantile(warmMs, 0.5), quantile(warmMs, 0.95)];
@@ -152,6 +153,7 @@ function readOptions() {
         lines: { type: 'string', default: '20000000' },
         repeat: { type: 'string', default: '20' },
         data: { type: 'string' },
+        only: { type: 'string' },
         help: { type: 'boolean', default: false },
       },
     });
@@ -159,7 +161,15 @@ function readOptions() {
       console.log(usage);
       process.exit(0);
     }
+    const only = values.only?.split(',');
+    const unknown = only?.find((name) => !searches.some((search) => search.name === name));
+    if (unknown !== undefined) {
+      throw new Error(
+        `--only takes ${searches.map(({ name }) => name).join(', ')}; there is no "${unknown}"`,
+      );
+    }
     return {
+      only,
       data: values.data,
       lines: wholeNumber('--lines', values.lines, 100_000, 50_000_000),
       repeat: wholeNumber('--repeat', values.repeat, 1, 1000),

@@ -13,7 +13,10 @@ const run = promisify(execFile);
 const neverPasses = { test: 'false', interval: '100ms', startPeriod: '10m' };
 
 async function touch({ docker }: TestEngine, id: string, path: string): Promise<void> {
-  const exec = await docker.getContainer(id).exec({ Cmd: ['touch', path] });
+  const container = docker.getContainer(id);
+  // An engine that was killed starts its containers anew, a moment after it answers.
+  await until(async () => (await container.inspect()).State.Running, { what: 'the container to run' });
+  const exec = await container.exec({ Cmd: ['touch', path] });
   await exec.start({});
 }
 

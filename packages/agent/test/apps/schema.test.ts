@@ -218,8 +218,8 @@ volumes:
 `;
 
 describe('a compose file', () => {
-  test('is the same app as its JSON', () => {
-    const { given, app } = parseCompose(composeFile, 1001);
+  test('is the same app as its JSON', async () => {
+    const { given, app } = await parseCompose(composeFile, 1001);
     expect(app).toEqual(
       parseApp({
         appId: 1001,
@@ -270,13 +270,13 @@ describe('a compose file', () => {
     ['services: {web: {image: a, deploy: {replicas: 2}}}', 'services.web.deploy.replicas is not supported'],
     ['services: {web: {image: a}}\nvolumes: {d: {driver: nfs}}', 'volumes.d.driver is not supported'],
     ['services: {web: {image: a}}\nnetworks: {n: {internal: true}}', 'networks.n.internal is not supported'],
-  ])('%j is refused: %s', (text, reason) => {
-    expect(() => parseCompose(text, 1)).toThrow(`APP_INVALID: ${reason}`);
+  ])('%j is refused: %s', async (text, reason) => {
+    await expect(parseCompose(text, 1)).rejects.toThrow(`APP_INVALID: ${reason}`);
   });
 
-  test('whose aliases grow beyond reason is refused', () => {
+  test('whose aliases grow beyond reason is refused', async () => {
     const rows = Array.from({ length: 9 }, (_, i) => `a${i + 1}: &a${i + 1} [${`*a${i},`.repeat(9)}]`);
     const text = `x-a0: &a0 [x]\n${rows.map((row) => `x-${row}`).join('\n')}\nservices: {}`;
-    expect(() => parseCompose(text, 1)).toThrow('APP_INVALID');
+    await expect(parseCompose(text, 1)).rejects.toThrow('APP_INVALID');
   });
 });

@@ -66,7 +66,7 @@ export class TestApps implements AsyncDisposable {
   }
 
   /** Waits until an app looks as it should. */
-  async until(appId: number, isSo: (app: AppView) => unknown, timeoutMs = 20_000): Promise<AppView> {
+  async until(appId: number, isSo: (app: AppView) => unknown, timeoutMs = 40_000): Promise<AppView> {
     let last: AppView | undefined;
     await until(
       async () => {

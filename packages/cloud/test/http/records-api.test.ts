@@ -141,6 +141,16 @@ test('a limited reader sees its devices and nothing else, wherever it looks', as
   );
   expect(facets[0]?.values.map(({ value }) => value).sort()).toEqual(own);
   expect((await ask('GET', '/api/v1/logs/context?id=journal0p1-2', { token })).status).toBe(404);
+  const exported = await fetch(`${cloud.url}/api/v1/export?format=ndjson`, {
+    headers: { authorization: `Bearer ${token}` },
+  });
+  const lines = (await exported.text())
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Line);
+  expect([...new Set(lines.map(({ device }) => device))].sort()).toEqual(own);
+  const { patterns } = await get<{ patterns: { count: number }[] }>('/patterns?since=1', token);
+  expect(patterns.reduce((sum, { count }) => sum + count, 0)).toBe(9);
   expect((await ask('GET', '/api/v1/logs/context?id=journal0b1-2', { token })).status).toBe(200);
   expect(await devices('', token)).toEqual(own);
   expect(await devices('?fleet=paris', token)).toEqual([]);

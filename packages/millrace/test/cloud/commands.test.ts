@@ -18,7 +18,9 @@ function printed() {
   return { stdout, text: () => text };
 }
 
-test('a backup is made by the cloud that runs, or without one, and is restored', async () => {
+test('a backup is made by the cloud that runs, or without one, and is restored', {
+  timeout: 180_000,
+}, async () => {
   await using cloud = await startTestCloud();
   const port = await freePort();
   const log = pino({ level: 'silent' });

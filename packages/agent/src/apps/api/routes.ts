@@ -41,7 +41,7 @@ export function appRoutes({ apps, local }: AppRoutesOptions): (app: FastifyInsta
     app.post('/v1/apps/:appId/compose', async (request: AppRequest, reply) => {
       const retry = flagOf(request, 'retry');
       const { parseCompose } = await import('../target/compose.ts');
-      const { given, app: parsed } = parseCompose(textOf(request.body), idOf(request));
+      const { given, app: parsed } = await parseCompose(textOf(request.body), idOf(request));
       return deployed(reply, await (await apps.manager()).deploy(given, parsed, { retry }));
     });
     app.delete('/v1/apps/:appId', async (request: AppRequest, reply) => {

@@ -1,8 +1,5 @@
-import { createRequire } from 'node:module';
 import { MillraceError } from '@millrace/wire';
 import { type App, parseApp } from './schema.ts';
-
-type Yaml = typeof import('yaml');
 
 /** What of a compose file is understood: the same fields as in the app API, under compose's names. */
 const serviceFields: Readonly<Record<string, string>> = {
@@ -50,8 +47,8 @@ type Mapping = Record<string, unknown>;
  * @returns what the app API would have been given for it, and what that means
  * @throws MillraceError `APP_INVALID` that names the line, or the field under its name in the file
  */
-export function parseCompose(text: string, appId: number): { given: unknown; app: App } {
-  const file = readYaml(text);
+export async function parseCompose(text: string, appId: number): Promise<{ given: unknown; app: App }> {
+  const file = await readYaml(text);
   const names = ['version', 'name', 'services', 'networks', 'volumes'];
   const unknown = Object.keys(file).find((key) => !names.includes(key) && !key.startsWith('x-'));
   if (unknown !== undefined) throw wrong(`${unknown} is not supported; ${names.join(', ')} are`);
@@ -80,9 +77,9 @@ export function parseCompose(text: string, appId: number): { given: unknown; app
   return { given, app };
 }
 
-function readYaml(text: string): Mapping {
+async function readYaml(text: string): Promise<Mapping> {
   // Nine megabytes that only those pay who send such a file.
-  const yaml = createRequire(import.meta.url)('yaml') as Yaml;
+  const yaml = await import('yaml');
   const lines = new yaml.LineCounter();
   const document = yaml.parseDocument(text, { lineCounter: lines, prettyErrors: false, merge: true });
   const [error] = document.errors;
