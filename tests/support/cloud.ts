@@ -85,8 +85,15 @@ export async function startTestCloud(dataDir: string, env: Record<string, string
       return lines;
     },
     async lineCount() {
-      const { devices } = await get<{ devices: { lines: number }[] }>('/api/v1/devices');
-      return devices.reduce((sum, device) => sum + device.lines, 0);
+      let lines = 0;
+      let cursor: string | undefined;
+      do {
+        const query = cursor === undefined ? '' : `?cursor=${cursor}`;
+        const page = await get<{ devices: { lines: number }[]; cursor?: string }>(`/api/v1/devices${query}`);
+        lines += page.devices.reduce((sum, device) => sum + device.lines, 0);
+        cursor = page.cursor;
+      } while (cursor !== undefined);
+      return lines;
     },
     async register(uuid, apiKey) {
       const response = await fetch(`${url}/device/register`, {

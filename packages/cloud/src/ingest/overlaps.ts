@@ -3,6 +3,7 @@ import { forEachLine, type Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import {
   type JournalPart,
+  maxToldJournals,
   type ReceivedLine,
   type Repeat,
   repeatKey,
@@ -19,7 +20,7 @@ import { type Copies, Relations } from './relations.ts';
 
 /** What overlaps need of the store; a LogStore has it. */
 export interface OverlapStore {
-  overlaps(device: string, most: number): Promise<ToldOverlaps[]>;
+  overlaps(device: string): Promise<ToldOverlaps[]>;
   saveOverlaps(told: { device: string; told: ToldOverlaps; token: string }): Promise<void>;
   timesOf(device: string, parts: readonly JournalPart[]): Promise<TimeSpan | undefined>;
   received(
@@ -48,9 +49,6 @@ export interface OverlapBookOptions {
   retryMinMs: number;
   retryMaxMs: number;
 }
-
-/** Journals of one device whose overlaps are remembered. */
-const maxJournals = 32;
 
 /** What is known of a device whose journals overlap. */
 interface DeviceOverlaps {
@@ -106,7 +104,7 @@ export class OverlapBook {
   async load(device: string, claim?: Claim): Promise<void> {
     const known = this.#devices.get(device);
     if (known && known.claim !== claim) this.#devices.delete(device);
-    const told = await this.#options.store.overlaps(device, maxJournals);
+    const told = await this.#options.store.overlaps(device);
     // The newest come first, and are to be forgotten last.
     for (const { journal, overlaps } of told.reverse()) this.#relate(device, journal, overlaps, claim);
   }
@@ -222,7 +220,7 @@ export class OverlapBook {
   #add(device: string, claim?: Claim): DeviceOverlaps {
     const added: DeviceOverlaps = {
       claim,
-      relations: new Relations(maxJournals),
+      relations: new Relations(maxToldJournals),
       seen: new Map(),
       stored: new Map(),
       turn: Promise.resolve(),

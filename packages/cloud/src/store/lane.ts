@@ -1,6 +1,8 @@
 import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
 import { type FencedEngine, readFences, writeFences } from './fences.ts';
-import { type JournalSeqs, readStoredAt } from './marks.ts';
+import { Gathering } from './gathering.ts';
+import { type JournalKey, type JournalSeqs, readStoredAt, readWatermarks, type Watermark } from './marks.ts';
+import { readOverlaps, type ToldOverlaps } from './repeats.ts';
 import { rowSettings, rowStructure } from './row-format.ts';
 
 export interface AppendOptions {
@@ -16,8 +18,9 @@ export class StoreLane {
   readonly engine: LogEngine;
   /** The shard's other servers, by which other processes may store. */
   readonly #replicas: readonly LogEngine[];
-
   readonly #settings: EngineSettings;
+  readonly #watermarks: Gathering<JournalKey, Watermark>;
+  readonly #overlaps: Gathering<string, ToldOverlaps[]>;
 
   /** @param options.settings for inserts of lines */
   constructor(options: {
@@ -29,6 +32,18 @@ export class StoreLane {
     this.engine = engine;
     this.#settings = settings;
     this.#replicas = replicas;
+    this.#watermarks = new Gathering((keys) => readWatermarks(engine, keys));
+    this.#overlaps = new Gathering((devices) => readOverlaps(engine, devices));
+  }
+
+  /** @throws StoreError */
+  watermark(device: string, journal: string): Promise<Watermark> {
+    return this.#watermarks.ask({ device, journal });
+  }
+
+  /** What was told of the overlaps of a device's journals, the newest first. @throws StoreError */
+  overlaps(device: string): Promise<ToldOverlaps[]> {
+    return this.#overlaps.ask(device);
   }
 
   /**

@@ -10,7 +10,7 @@ import { journalsSettings, journalsSql } from './journals.ts';
 import { type AppendOptions, StoreLane } from './lane.ts';
 import { byDay, byDayAndDevice } from './lane-answers.ts';
 import { LogReader } from './log-reader.ts';
-import { type JournalSeqs, readWatermark, type Watermark } from './marks.ts';
+import type { JournalSeqs, Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
 import {
   type Deletion,
@@ -26,7 +26,6 @@ import {
   type JournalPart,
   type ReceivedLine,
   type Repeat,
-  readOverlaps,
   readReceived,
   readTimes,
   saveOverlaps,
@@ -225,12 +224,12 @@ export class LogStore implements AsyncDisposable {
 
   /** What is stored of a journal. @throws StoreError */
   watermark(device: string, journal: string): Promise<Watermark> {
-    return readWatermark(this.#engineOf(device), device, journal);
+    return (this.lanes[this.laneOf(device)] as StoreLane).watermark(device, journal);
   }
 
-  /** What was told of the overlaps of a device's journals, the newest first, at most so many. @throws StoreError */
-  overlaps(device: string, most: number): Promise<ToldOverlaps[]> {
-    return readOverlaps(this.#engineOf(device), device, most);
+  /** What was told of the overlaps of a device's journals, the newest first. @throws StoreError */
+  overlaps(device: string): Promise<ToldOverlaps[]> {
+    return (this.lanes[this.laneOf(device)] as StoreLane).overlaps(device);
   }
 
   /** Resolves once it is on disk. @throws StoreError */

@@ -116,13 +116,7 @@ export class FaultyStore {
           return [...groups.values()];
         }),
       watermark: (device, journal) => read(() => this.watermark(device, journal)),
-      overlaps: (device, most) =>
-        read(() =>
-          this.told
-            .filter((told) => told.device === device)
-            .toReversed()
-            .slice(0, most),
-        ),
+      overlaps: (device) => read(() => this.told.filter((told) => told.device === device).toReversed()),
       saveOverlaps: ({ device, told }) => note(() => this.told.push({ device, ...told })),
       timesOf: (device, parts) =>
         read(() => {
