@@ -132,35 +132,27 @@ test('a watcher at one process sees each line once, whichever process got it and
     signal: gone.signal,
   });
   let text = '';
-  let latestMs = 0;
   const reading = (async () => {
     const decoder = new TextDecoder();
     for await (const chunk of watched.body ?? []) {
       text += decoder.decode(chunk, { stream: true });
-      latestMs = Date.now();
     }
   })().catch(() => undefined);
   await until(() => text.startsWith(': tail'));
-  const delaysMs: number[] = [];
   const seen = () => [...text.matchAll(/^data: (.*)$/gm)].map((match) => JSON.parse(match[1] ?? '').message);
   const sent: string[] = [];
   for (const [i, name] of names.entries()) {
     const message = `watched by all ${i}`;
     sent.push(message);
-    const sentMs = Date.now();
     const sending = fetch(`${i % 2 === 0 ? first.url : second.url}/device/v2/${name}/log-stream`, {
       method: 'POST',
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/x-ndjson' },
-      body: `${JSON.stringify({ message, timestamp: sentMs })}\n`,
+      body: `${JSON.stringify({ message, timestamp: Date.now() })}\n`,
     });
     await until(() => seen().includes(message), { what: () => `"${message}" among ${seen().join(', ')}` });
-    delaysMs.push(latestMs - sentMs);
     expect((await sending).status).toBe(201);
   }
   expect(seen()).toEqual(sent);
-  // Pushed, and not asked for now and then.
-  console.log('DELAYS', delaysMs.join(' '));
-  expect(Math.min(...delaysMs)).toBeLessThan(500);
   gone.abort();
   await reading;
 }, 60_000);

@@ -164,7 +164,15 @@ function remoteServers({ name, tcpPorts }: ClusterPlan): string {
 }
 
 /** Compiles the program, once per version of it. */
-async function compiled(): Promise<string> {
+let compiling: Promise<string> | undefined;
+
+/** The servers of a cluster start at once, and one of them makes it for all. */
+function compiled(): Promise<string> {
+  compiling ??= compile();
+  return compiling;
+}
+
+async function compile(): Promise<string> {
   const cache = join(import.meta.dirname, '../../node_modules/.cache/millrace');
   const name = `clickhouse-${createHash('sha256').update(program).digest('hex').slice(0, 12)}`;
   const binary = join(cache, name);
