@@ -163,7 +163,6 @@ function remoteServers({ name, tcpPorts }: ClusterPlan): string {
 `;
 }
 
-/** Compiles the program, once per version of it. */
 let compiling: Promise<string> | undefined;
 
 /** The servers of a cluster start at once, and one of them makes it for all. */
@@ -172,6 +171,7 @@ function compiled(): Promise<string> {
   return compiling;
 }
 
+/** Compiles the program, once per version of it. */
 async function compile(): Promise<string> {
   const cache = join(import.meta.dirname, '../../node_modules/.cache/millrace');
   const name = `clickhouse-${createHash('sha256').update(program).digest('hex').slice(0, 12)}`;
