@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { tempDir } from '../tests/support/tmp.ts';
 import { startChild } from './child.ts';
 import type { BareResult, BareStart } from './cloud-bare.ts';
+import { benchIdle } from './cloud-idle.ts';
 import { deviceCount, deviceKey, deviceName, lineBytes } from './cloud-lines.ts';
 import { startBenchCloud } from './cloud-process.ts';
 import type { SenderReady, SenderResult, SenderStart } from './cloud-sender.ts';
@@ -20,12 +21,21 @@ const usage = `npm run bench:cloud [-- options]
   --lines N        lines per protocol, 100000 to 10000000 (default 1000000)
   --only WHAT      http or mqtt: only this protocol
   --profile DIR    leaves a .cpuprofile of the cloud in this folder, per protocol
+  --idle N         instead: N devices (up to 20000) connected by MQTT, 1000 lines a second in all; memory, and the time
+                   from a line to someone who follows
+  --seconds N      how long, with --idle (default 60)
 
 A device's first batch, on which the cloud asks its store about it, is not counted.
 Figures are for people on stderr; the last line of stdout has them as JSON.`;
 
 const options = readOptions();
-await benchIngest();
+if (options.idle === undefined) await benchIngest();
+else {
+  say(
+    `${availableParallelism()} cores, load ${machineLoad()}; ${options.idle} devices for ${options.seconds} s`,
+  );
+  console.log(JSON.stringify(await benchIdle(options.idle, options.seconds)));
+}
 
 async function benchIngest(): Promise<void> {
   const { lines } = options;
@@ -130,6 +140,8 @@ function readOptions() {
         lines: { type: 'string', default: '1000000' },
         only: { type: 'string' },
         profile: { type: 'string' },
+        idle: { type: 'string' },
+        seconds: { type: 'string', default: '60' },
         help: { type: 'boolean', default: false },
       },
     });
@@ -144,6 +156,8 @@ function readOptions() {
       only,
       profile,
       lines: wholeNumber('--lines', values.lines, 100_000, 10_000_000),
+      idle: values.idle === undefined ? undefined : wholeNumber('--idle', values.idle, 1, 20_000),
+      seconds: wholeNumber('--seconds', values.seconds, 1, 3600),
     };
   } catch (error) {
     say((error as Error).message, '', usage);

@@ -1,4 +1,4 @@
-import type { CloudLine, TestCloud } from '../tests/support/cloud.ts';
+import type { CloudLine, CloudReader } from '../tests/support/cloud.ts';
 import { streamOf } from './writers.ts';
 
 /** What became of what was written. */
@@ -28,7 +28,7 @@ export function add(into: Account, more: Account): void {
 }
 
 /** Reads back everything that the containers wrote, by name how many lines each. */
-export async function compare(cloud: TestCloud, writtenBy: ReadonlyMap<string, number>): Promise<Account> {
+export async function compare(cloud: CloudReader, writtenBy: ReadonlyMap<string, number>): Promise<Account> {
   const account = emptyAccount();
   for (const [name, written] of writtenBy) {
     account.written += written;
@@ -64,7 +64,7 @@ export async function compare(cloud: TestCloud, writtenBy: ReadonlyMap<string, n
 }
 
 /** Lines that loss records speak of, whatever they were. */
-async function lossesOf(cloud: TestCloud): Promise<number> {
+async function lossesOf(cloud: CloudReader): Promise<number> {
   let sum = 0;
   let cursor: string | undefined;
   do {

@@ -24,8 +24,10 @@ if (options) {
   // An `exit` ends the programs that were started; a signal alone would leave them behind.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.once(signal, () => process.exit(130));
-  const { seed, minutes, ways, kinds } = options;
-  console.log(`seed ${seed}: ${minutes} minutes of ${kinds.join(', ')} by ${ways.join(', ')}`);
+  const { seed, minutes, clouds, ways, kinds } = options;
+  console.log(
+    `seed ${seed}: ${minutes} minutes of ${kinds.join(', ')} by ${ways.join(', ')}${clouds > 1 ? ` to ${clouds} clouds` : ''}`,
+  );
   const result = await runChaos(options, (line) => console.error(line));
   console.log(`\n${tableOf(result)}\n`);
   console.log(jsonOf(result));

@@ -26,6 +26,8 @@ const allKinds = Object.keys(kinds) as Kind[];
 export interface ChaosOptions {
   seed: number;
   minutes: number;
+  /** Processes; with more than one they share a ClickHouse cluster and PostgreSQL. */
+  clouds: number;
   ways: readonly Way[];
   kinds: readonly Kind[];
 }
@@ -41,6 +43,8 @@ nothing is lost uncounted and nothing is stored twice.
   --seed N       replays the faults of the run that printed this seed (default: random)
   --minutes N    how long things break, over all brokers (default: 5)
   --broker B     http (none), embedded, mosquitto, or all, one after another (default: all)
+  --cloud N      N cloud processes on a ClickHouse cluster of three shards and PostgreSQL, behind a load balancer or
+                 a shared subscription; then without the embedded broker (default: 1, all in itself)
   --only K,…     only these kinds of faults (default: all)
   --help
 
@@ -51,11 +55,21 @@ ${allKinds.map((kind) => `  ${kind.padEnd(13)}${kinds[kind]}`).join('\n')}
 /** @throws {UsageError} naming the option and what is allowed */
 export function readOptions(args: string[]): ChaosOptions | 'help' {
   const text = { type: 'string' } as const;
-  let values: { seed?: string; minutes?: string; broker?: string; only?: string; help?: boolean };
+  let values: {
+    seed?: string;
+    minutes?: string;
+    broker?: string;
+    cloud?: string;
+    only?: string;
+    help?: boolean;
+  };
   try {
     ({ values } = parseArgs({
       args,
-      options: { seed: text, minutes: text, broker: text, only: text, help: { type: 'boolean', short: 'h' } },
+      options: {
+        ...{ seed: text, minutes: text, broker: text, cloud: text, only: text },
+        help: { type: 'boolean', short: 'h' },
+      },
     }));
   } catch (error) {
     throw new UsageError((error as Error).message);
@@ -65,10 +79,14 @@ export function readOptions(args: string[]): ChaosOptions | 'help' {
   if (!Number.isSafeInteger(seed) || seed < 0) throw new UsageError('--seed: a whole number from 0');
   const minutes = Number(values.minutes ?? 5);
   if (!(minutes > 0 && minutes <= 100_000)) throw new UsageError('--minutes: a number above 0');
+  const clouds = Number(values.cloud ?? 1);
+  if (!Number.isInteger(clouds) || clouds < 1 || clouds > 9) throw new UsageError('--cloud: 1 to 9');
+  const possible = ways.filter((way) => clouds === 1 || way !== 'embedded');
   return {
     seed,
     minutes,
-    ways: listed('--broker', values.broker ?? 'all', ways),
+    clouds,
+    ways: listed('--broker', values.broker ?? 'all', possible),
     kinds: listed('--only', values.only ?? 'all', allKinds),
   };
 }

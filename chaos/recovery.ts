@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { CloudLine, TestCloud } from '../tests/support/cloud.ts';
+import type { CloudLine, CloudReader } from '../tests/support/cloud.ts';
 
 const askEveryMs = 200;
 
@@ -14,14 +14,14 @@ interface Awaited {
  * on asking while the cloud itself is down.
  */
 export class Recoveries implements AsyncDisposable {
-  readonly #cloud: TestCloud;
+  readonly #cloud: CloudReader;
   readonly #service: string;
   readonly #awaited = new Set<Awaited>();
   readonly #stop = new AbortController();
   readonly #asking: Promise<void>;
 
   /** @param service a container that writes all the time */
-  constructor(cloud: TestCloud, service: string) {
+  constructor(cloud: CloudReader, service: string) {
     this.#cloud = cloud;
     this.#service = service;
     this.#asking = this.#ask();

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { TestCloud } from '../tests/support/cloud.ts';
+import type { CloudReader } from '../tests/support/cloud.ts';
 import { startEngine } from '../tests/support/docker.ts';
 import { freePort } from '../tests/support/ports.ts';
 import { type Account, add, compare, emptyAccount } from './compare.ts';
@@ -52,6 +52,7 @@ export async function runChaos(options: ChaosOptions, say: (line: string) => voi
     const site: SiteOptions = {
       engine,
       enginePort,
+      clouds: options.clouds,
       smallDisk: kinds.includes('disk'),
       clocks: kinds.includes('clock'),
     };
@@ -157,7 +158,7 @@ async function breakSomething(round: Round, kind: Kind): Promise<{ recovery: Pro
 
 /** Waits until everything has arrived and nothing more comes, or nothing has come for long. */
 async function drained(
-  cloud: TestCloud,
+  cloud: CloudReader,
   written: ReadonlyMap<string, number>,
   say: (line: string) => void,
 ): Promise<void> {

@@ -2,9 +2,16 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { startTestAgent, startTestCloud, type TestAgent, type TestCloud } from '../tests/support/cloud.ts';
+import {
+  type CloudReader,
+  startTestAgent,
+  startTestCloud,
+  type TestAgent,
+  type TestCloud,
+} from '../tests/support/cloud.ts';
 import type { TestEngine } from '../tests/support/docker.ts';
 import { type Mosquitto, startMosquitto } from '../tests/support/mosquitto.ts';
+import { startSeveralClouds } from '../tests/support/several-clouds.ts';
 import { tempDir } from '../tests/support/tmp.ts';
 import { Link } from './link.ts';
 import type { Way } from './options.ts';
@@ -18,13 +25,15 @@ export interface SiteOptions {
   engine: TestEngine;
   /** Of loopback. */
   enginePort: number;
+  /** Cloud processes. */
+  clouds: number;
   /** The agent's data lies on a small disk of its own. Needs root. */
   smallDisk: boolean;
   /** The clocks of agent and cloud can be set. Needs libfaketime. */
   clocks: boolean;
 }
 
-export type Victim = 'agent' | 'cloud' | 'broker';
+export type Victim = 'agent' | 'cloud' | `cloud ${number}` | 'broker';
 
 /** What has a program's life and death in its hands. */
 export interface Lifecycle {
@@ -40,7 +49,7 @@ export interface Site extends AsyncDisposable {
   readonly uuid: string;
   readonly engine: TestEngine;
   readonly agent: TestAgent;
-  readonly cloud: TestCloud;
+  readonly cloud: CloudReader;
   readonly programs: ReadonlyMap<Victim, Lifecycle>;
   /** Every link by what it connects. */
   readonly links: ReadonlyMap<string, Link>;
@@ -95,16 +104,13 @@ export async function startSite(way: Way, options: SiteOptions): Promise<Site> {
     return link;
   };
 
-  const mosquitto = way === 'mosquitto' ? starting.use(await startMosquitto()) : undefined;
-  const brokerToCloud = mosquitto && (await linkTo('broker–cloud', mosquitto.port));
-  const cloud = starting.use(
-    await startTestCloud(join(dir.path, 'cloud'), {
-      LOG_LEVEL: 'warn',
-      ...(brokerToCloud && { CLOUD_MQTT_BROKER: `mqtt://127.0.0.1:${brokerToCloud.port}` }),
-      ...(await clockEnv('cloud')),
-    }),
-  );
-  await cloud.register(uuid, deviceKey);
+  const cloudEnv = { LOG_LEVEL: 'warn', ...(await clockEnv('cloud')) };
+  const site =
+    options.clouds > 1
+      ? await severalClouds(way, { clouds: options.clouds, env: cloudEnv, linkTo }, starting)
+      : await oneCloud(way, { dir: join(dir.path, 'cloud'), env: cloudEnv, linkTo }, starting);
+  const { clouds, mosquitto } = site;
+  await clouds[0]?.register(uuid, deviceKey);
 
   const diskDir = join(dir.path, 'agent');
   await mkdir(diskDir);
@@ -113,10 +119,7 @@ export async function startSite(way: Way, options: SiteOptions): Promise<Site> {
     starting.defer(() => void execFileSync('umount', ['-l', diskDir]));
   }
   const engineLink = await linkTo('engine–agent', options.enginePort);
-  const uplink = await linkTo(
-    way === 'http' ? 'agent–cloud' : 'agent–broker',
-    way === 'http' ? Number(new URL(cloud.url).port) : (mosquitto?.port ?? cloud.mqttPort),
-  );
+  const uplink = await linkTo(way === 'http' ? 'agent–cloud' : 'agent–broker', site.uplinkPort);
   const agent = starting.use(
     await startTestAgent(diskDir, {
       DOCKER_HOST: `tcp://127.0.0.1:${engineLink.port}`,
@@ -139,14 +142,82 @@ export async function startSite(way: Way, options: SiteOptions): Promise<Site> {
 
   const programs = new Map<Victim, Lifecycle>([
     ['agent', lifeOf(agent)],
-    ['cloud', lifeOf(cloud)],
+    ...clouds.map((cloud, i): [Victim, Lifecycle] => [i === 0 ? 'cloud' : `cloud ${i + 1}`, lifeOf(cloud)]),
     ...(mosquitto ? [['broker', lifeOfBroker(mosquitto)] as const] : []),
   ]);
   const running = starting.move();
   return {
-    ...{ way, uuid, engine: options.engine, agent, cloud, programs, links, uplink, diskDir, setClock },
+    ...{ way, uuid, engine: options.engine, agent, programs, links, uplink, diskDir, setClock },
+    cloud: anyOf(clouds),
     journalDir: join(diskDir, 'logs'),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+type LinkTo = (name: string, port: number) => Promise<Link>;
+
+interface CloudSite {
+  clouds: readonly TestCloud[];
+  mosquitto: Mosquitto | undefined;
+  /** Where the agent sends to. */
+  uplinkPort: number;
+}
+
+async function oneCloud(
+  way: Way,
+  { dir, env, linkTo }: { dir: string; env: Record<string, string>; linkTo: LinkTo },
+  starting: AsyncDisposableStack,
+): Promise<CloudSite> {
+  const mosquitto = way === 'mosquitto' ? starting.use(await startMosquitto()) : undefined;
+  const brokerToCloud = mosquitto && (await linkTo('broker–cloud', mosquitto.port));
+  const cloud = starting.use(
+    await startTestCloud(dir, {
+      ...env,
+      ...(brokerToCloud && { CLOUD_MQTT_BROKER: `mqtt://127.0.0.1:${brokerToCloud.port}` }),
+    }),
+  );
+  const uplinkPort = way === 'http' ? Number(new URL(cloud.url).port) : (mosquitto?.port ?? cloud.mqttPort);
+  return { clouds: [cloud], mosquitto, uplinkPort };
+}
+
+async function severalClouds(
+  way: Way,
+  { clouds, env, linkTo }: { clouds: number; env: Record<string, string>; linkTo: LinkTo },
+  starting: AsyncDisposableStack,
+): Promise<CloudSite> {
+  const site = starting.use(
+    await startSeveralClouds({
+      clouds,
+      env,
+      ...(way === 'mosquitto' && {
+        brokerUrl: async ({ port }) => `mqtt://127.0.0.1:${(await linkTo('broker–cloud', port)).port}`,
+      }),
+    }),
+  );
+  return {
+    clouds: site.clouds,
+    mosquitto: way === 'mosquitto' ? site.mosquitto : undefined,
+    uplinkPort: way === 'http' ? site.balancer.port : site.mosquitto.port,
+  };
+}
+
+/** Asks the first that answers. */
+function anyOf(clouds: readonly TestCloud[]): CloudReader {
+  const ask = async <T>(question: (cloud: TestCloud) => Promise<T>): Promise<T> => {
+    let failure: unknown;
+    for (const cloud of clouds) {
+      try {
+        return await question(cloud);
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  };
+  return {
+    get: (path) => ask((cloud) => cloud.get(path)),
+    linesOf: (service) => ask((cloud) => cloud.linesOf(service)),
+    lineCount: () => ask((cloud) => cloud.lineCount()),
   };
 }
 

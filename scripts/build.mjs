@@ -4,7 +4,16 @@
 //
 //   node scripts/build.mjs [folder]     default: packages/millrace/dist
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { compiledFolder } from '../packages/millrace/bin/bundle.mjs';
 import { nodeFlags } from '../packages/millrace/bin/flags.mjs';
@@ -35,6 +44,18 @@ const leaveOut = {
   },
 };
 
+// What sources load only when they need it, and at once. The bundle may lie where there is no node_modules.
+const bringAlong = {
+  name: 'bring-along',
+  setup({ onLoad }) {
+    onLoad({ filter: /packages[\\/]agent[\\/]src[\\/].*\.ts$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      const contents = text.replace(/createRequire\(import\.meta\.url\)\(('[^']+')\)/g, 'require($1)');
+      return { contents, loader: 'ts' };
+    });
+  },
+};
+
 // What the sources know as import.meta.url.
 const ownUrl = 'millraceUrl';
 const banner = `const ${ownUrl} = require('node:url').pathToFileURL(__filename).href;`;
@@ -52,7 +73,7 @@ const { metafile } = await build({
   define: { 'import.meta.url': ownUrl },
   // The other commands run from the sources.
   external: ['*.node', '*/up/up.ts', '*/up/cloud-alone.ts'],
-  plugins: [leaveOut],
+  plugins: [leaveOut, bringAlong],
   banner: { js: banner },
   metafile: true,
   logLevel: 'warning',

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, stat } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { LogMessage } from '@millrace/wire';
@@ -50,18 +50,19 @@ async function importNode(docker: Docker): Promise<void> {
 
 interface AgentRun {
   user?: string;
+  env?: string[];
   binds?: string[];
   capabilities?: string[];
 }
 
 /** Runs the image as deploy/agent/compose.yaml does, and asks its API from the machine. */
-async function runAgent({ user, binds = [], capabilities = [] }: AgentRun) {
+async function runAgent({ user, env = [], binds = [], capabilities = [] }: AgentRun) {
   const port = await freePort();
   const { gid } = await stat(engine.socketPath);
   const container = await engine.docker.createContainer({
     Image: agentImage,
     ...(user && { User: user }),
-    Env: [`DEVICE_API_PORT=${port}`, `API_PORT=${await freePort()}`],
+    Env: [`DEVICE_API_PORT=${port}`, `API_PORT=${await freePort()}`, ...env],
     HostConfig: {
       NetworkMode: 'host',
       ReadonlyRootfs: true,
@@ -82,9 +83,12 @@ async function runAgent({ user, binds = [], capabilities = [] }: AgentRun) {
   await until(async () => get('/v1/device'), {
     what: () => `the agent's API to answer on port ${port}`,
   });
+  const post = async (path: string, body: string): Promise<unknown> =>
+    (await fetch(`http://127.0.0.1:${port}${path}`, { method: 'POST', body })).json();
   return {
     container,
     get,
+    post,
     /** What containers said; the agent's own lines are there, too. */
     messages: async () => {
       const { logs } = (await get('/v1/logs?limit=1000')) as { logs: LogMessage[] };
@@ -124,6 +128,25 @@ test('with the log files mounted it reads those', async () => {
   const { State } = await agent.container.inspect();
   const open = await outputOf('find', [`/proc/${State.Pid}/fd`, '-lname', `*-json.log`, '-printf', '%l\n']);
   expect(open).toContain('-json.log');
+}, 120_000);
+
+test('rules work, and a compose file is read, though there is nothing but the bundle', async () => {
+  await using dir = await tempDir();
+  await chmod(dir.path, 0o755);
+  await writeFile(join(dir.path, 'rules.yaml'), "rules:\n  - drop: ['^noise']\n");
+  const agent = await runAgent({
+    env: ['SHAPING_FILE=/rules/rules.yaml'],
+    binds: [`${dir.path}:/rules:ro`],
+  });
+  const printer = await engine.run({ cmd: ['sh', '-c', 'echo noise; echo signal; sleep 600'] });
+  onTestFinished(() => printer.remove({ force: true }));
+  await until(async () => (await agent.messages()).includes('signal'));
+  expect(await agent.messages()).toEqual(['signal']);
+  const answer = await agent.post('/v1/apps/7/compose', 'services: {web: {image: shop, build: .}}');
+  expect(answer).toMatchObject({
+    code: 'APP_INVALID',
+    detail: expect.stringContaining('services.web.build'),
+  });
 }, 120_000);
 
 test('without the socket it says so, and what to do', async () => {

@@ -59,9 +59,11 @@ test('the options of chaos are read, and wrong ones are named', () => {
   ).toEqual({
     seed: 5,
     minutes: 0.5,
+    clouds: 1,
     ways: ['http'],
     kinds: ['kill', 'pause'],
   });
+  expect(readOptions(['--cloud', '2'])).toMatchObject({ clouds: 2, ways: ['http', 'mosquitto'] });
   expect(readOptions([])).toMatchObject({ minutes: 5, kinds: Object.keys(kinds) });
   expect(readOptions(['--help'])).toBe('help');
   for (const kind of Object.keys(kinds)) expect(help).toContain(`  ${kind} `);
@@ -69,6 +71,8 @@ test('the options of chaos are read, and wrong ones are named', () => {
     [['--only', 'kill,kil'], '"kil"'],
     [['--broker', 'none'], '"none"'],
     [['--minutes', '0'], '--minutes'],
+    [['--cloud', '0'], '--cloud'],
+    [['--cloud', '2', '--broker', 'embedded'], '"embedded"'],
     [['--seed', 'x'], '--seed'],
     [['--sed', '1'], '--sed'],
   ] as const) {

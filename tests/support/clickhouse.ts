@@ -34,10 +34,48 @@ export interface ClickHouseServer extends AsyncDisposable {
   kill(): Promise<void>;
   /** Starts it again on the same data and port. */
   start(): Promise<void>;
+  /** Sends a signal and waits for nothing. */
+  signal(name: NodeJS.Signals): void;
 }
 
-/** Starts a ClickHouse server on loopback, with HTTP. Needs gcc, once. */
-export async function startClickHouse(): Promise<ClickHouseServer> {
+/** How a server knows the others: the TCP port of each is the one replica of a shard. */
+interface ClusterPlan {
+  name: string;
+  tcpPorts: readonly number[];
+  /** Which of them this one is. */
+  own: number;
+}
+
+export interface ClickHouseCluster extends AsyncDisposable {
+  name: string;
+  /** One of each shard, in the shards' order. */
+  servers: readonly ClickHouseServer[];
+  /** All their addresses, separated by commas. */
+  url: string;
+}
+
+/** Starts servers that know each other as the shards of a cluster. */
+export async function startClickHouseCluster(shards = 3, name = 'fleet'): Promise<ClickHouseCluster> {
+  await using starting = new AsyncDisposableStack();
+  const tcpPorts: number[] = [];
+  for (let i = 0; i < shards; i++) tcpPorts.push(await freePort());
+  const started = await Promise.allSettled(
+    tcpPorts.map((_, own) => startClickHouse({ name, tcpPorts, own })),
+  );
+  const servers: ClickHouseServer[] = [];
+  for (const one of started) if (one.status === 'fulfilled') servers.push(starting.use(one.value));
+  for (const one of started) if (one.status === 'rejected') throw one.reason;
+  const running = starting.move();
+  return {
+    name,
+    servers,
+    url: servers.map(({ url }) => url).join(','),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+/** Starts a ClickHouse server on loopback, with HTTP; in a cluster with TCP as well. Needs gcc, once. */
+export async function startClickHouse(cluster?: ClusterPlan): Promise<ClickHouseServer> {
   const require = createRequire(import.meta.url);
   const platform = `@chdb/lib-${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
   const library = join(dirname(require.resolve(`${platform}/package.json`)), 'libchdb.so');
@@ -49,11 +87,12 @@ export async function startClickHouse(): Promise<ClickHouseServer> {
     `<clickhouse>
   <mark_cache_size>67108864</mark_cache_size>
   <max_server_memory_usage>2000000000</max_server_memory_usage>
+  <!-- Otherwise it counts what all programs beside it take as its own, and refuses queries for it. -->
   <memory_worker_use_cgroup>0</memory_worker_use_cgroup>
   <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default></users>
   <profiles><default/></profiles>
   <quotas><default/></quotas>
-</clickhouse>
+${cluster ? remoteServers(cluster) : ''}</clickhouse>
 `,
   );
   const port = await freePort();
@@ -69,9 +108,10 @@ export async function startClickHouse(): Promise<ClickHouseServer> {
         `--config-file=${config}`,
         `--path=${join(dir.path, 'data')}`,
         `--http_port=${port}`,
+        ...(cluster ? [`--tcp_port=${cluster.tcpPorts[cluster.own]}`] : []),
         '--listen_host=127.0.0.1',
         // It serves for as long as this query runs; without the setting such a sleep is refused.
-        '--query=SYSTEM START LISTEN HTTP; SELECT sleepEachRow(3) FROM system.numbers FORMAT Null SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0',
+        `--query=SYSTEM START LISTEN HTTP; ${cluster ? 'SYSTEM START LISTEN TCP; ' : ''}SELECT sleepEachRow(3) FROM system.numbers FORMAT Null SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0`,
       ],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
@@ -106,6 +146,7 @@ export async function startClickHouse(): Promise<ClickHouseServer> {
     url,
     kill,
     start,
+    signal: (name) => void child?.kill(name),
     [Symbol.asyncDispose]: async () => {
       await kill();
       await dir[Symbol.asyncDispose]();
@@ -113,8 +154,25 @@ export async function startClickHouse(): Promise<ClickHouseServer> {
   };
 }
 
+function remoteServers({ name, tcpPorts }: ClusterPlan): string {
+  const shards = tcpPorts.map(
+    (port) =>
+      `<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>${port}</port></replica></shard>`,
+  );
+  return `  <remote_servers><${name}>${shards.join('')}</${name}></remote_servers>
+`;
+}
+
+let compiling: Promise<string> | undefined;
+
+/** The servers of a cluster start at once, and one of them makes it for all. */
+function compiled(): Promise<string> {
+  compiling ??= compile();
+  return compiling;
+}
+
 /** Compiles the program, once per version of it. */
-async function compiled(): Promise<string> {
+async function compile(): Promise<string> {
   const cache = join(import.meta.dirname, '../../node_modules/.cache/millrace');
   const name = `clickhouse-${createHash('sha256').update(program).digest('hex').slice(0, 12)}`;
   const binary = join(cache, name);

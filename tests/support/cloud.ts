@@ -30,13 +30,17 @@ export interface TestCloud extends AsyncDisposable {
   restart(signal: NodeJS.Signals): Promise<void>;
 }
 
+/** What is asked of the API of one cloud process or several. */
+export type CloudReader = Pick<TestCloud, 'get' | 'linesOf' | 'lineCount'>;
+
 /** Starts `millrace cloud` on free ports of loopback. */
 export async function startTestCloud(dataDir: string, env: Record<string, string> = {}): Promise<TestCloud> {
-  const [httpPort, mqttPort, wsPort] = [await freePort(), await freePort(), await freePort()];
+  const [mqttPort, wsPort] = [await freePort(), await freePort()];
+  const httpPort = env.CLOUD_PORT ?? String(await freePort());
   const settings = {
     DATA_DIR: dataDir,
     CLOUD_HOST: '127.0.0.1',
-    CLOUD_PORT: String(httpPort),
+    CLOUD_PORT: httpPort,
     MQTT_PORT: String(mqttPort),
     MQTT_WS_PORT: String(wsPort),
     ADMIN_TOKEN: adminToken,
@@ -81,8 +85,15 @@ export async function startTestCloud(dataDir: string, env: Record<string, string
       return lines;
     },
     async lineCount() {
-      const { devices } = await get<{ devices: { lines: number }[] }>('/api/v1/devices');
-      return devices.reduce((sum, device) => sum + device.lines, 0);
+      let lines = 0;
+      let cursor: string | undefined;
+      do {
+        const query = cursor === undefined ? '' : `?cursor=${cursor}`;
+        const page = await get<{ devices: { lines: number }[]; cursor?: string }>(`/api/v1/devices${query}`);
+        lines += page.devices.reduce((sum, device) => sum + device.lines, 0);
+        cursor = page.cursor;
+      } while (cursor !== undefined);
+      return lines;
     },
     async register(uuid, apiKey) {
       const response = await fetch(`${url}/device/register`, {

@@ -168,7 +168,7 @@ class PrivateEngine implements TestEngine {
     if (this.dockerd?.isRunning()) {
       this.dockerd.signal('SIGCONT');
       const running = await this.docker.listContainers().catch(() => []);
-      await Promise.allSettled(running.map(({ Id }) => this.docker.getContainer(Id).kill()));
+      await Promise.allSettled(running.map(({ Id }) => this.docker.getContainer(Id).remove({ force: true })));
       // A network is a bridge of the machine's, and would outlive the engine.
       const networks = await this.docker.listNetworks().catch(() => []);
       await Promise.allSettled(

@@ -25,6 +25,16 @@ const url = (protocols: readonly string[]) =>
     )
     .optional();
 
+/** One URL, or several with commas between them. */
+const urlList = (protocols: readonly string[]) => {
+  const one = url(protocols);
+  const message = `must be a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(', ')}, or several separated by commas`;
+  return z
+    .string()
+    .refine((text) => text.split(',').every((part) => one.safeParse(part.trim()).success), message)
+    .optional();
+};
+
 const origins = z
   .string()
   .transform((value) => value.split(',').map((item) => item.trim().replace(/\/$/, '')))
@@ -129,6 +139,14 @@ export const cloudSettings = {
     defaultText: 'made and kept',
     help: 'Client id at the external broker, which keeps messages under it while this program is down.',
   }),
+  brokerShare: setting({
+    env: 'CLOUD_MQTT_SHARE',
+    schema: z
+      .string()
+      .regex(/^[^/+#]+$/, 'must be a name without / + #')
+      .optional(),
+    help: 'Group of a shared subscription ($share/{group}/…): of all cloud processes that name the same one, the external broker gives each message to one.',
+  }),
   joinKey: setting({
     env: 'JOIN_KEY',
     schema: z.string().min(8, 'must have at least 8 characters').optional(),
@@ -151,10 +169,31 @@ export const cloudSettings = {
   }),
   clickhouseUrl: setting({
     env: 'CLICKHOUSE_URL',
-    schema: url(['http:', 'https:']),
+    schema: urlList(['http:', 'https:']),
     defaultText: 'embedded, in DATA_DIR',
-    help: 'A ClickHouse server to store log lines in: http(s)://user:password@host:8123/database.',
+    help: 'A ClickHouse server to store log lines in: http(s)://user:password@host:8123. Of a cluster one server, if all have its port and credentials, or each of them, separated by commas.',
     secret: true,
+  }),
+  clickhouseCluster: setting({
+    env: 'CLICKHOUSE_CLUSTER',
+    schema: z.string().min(1, 'must be the name of a cluster').optional(),
+    help: "Name of a cluster in the ClickHouse servers' remote_servers. Each device's lines are kept on one of its shards.",
+  }),
+  peerUrl: setting({
+    env: 'CLOUD_PEER_URL',
+    schema: url(['http:', 'https:']),
+    help: 'Set it where several cloud processes share one ClickHouse and one PostgreSQL: where the others reach this one, http://10.0.0.5:8080. Needs CLICKHOUSE_URL and DATABASE_URL.',
+  }),
+  peerTimeoutMs: setting({
+    env: 'CLOUD_PEER_TIMEOUT',
+    schema: z
+      .string()
+      .regex(/^\d{3,6}$/, 'must be a number of milliseconds from 500 to 600000')
+      .transform(Number)
+      .refine((ms) => ms >= 500 && ms <= 600_000, 'must be a number of milliseconds from 500 to 600000')
+      .default(5000),
+    defaultText: '5000',
+    help: 'Ms without a sign of life after which the other processes take over the devices of one. Being wrong about it costs a pause, never a line.',
   }),
   retentionDays: setting({
     env: 'RETENTION_DAYS',

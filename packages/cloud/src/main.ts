@@ -18,6 +18,7 @@ import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
 import { CloudMetrics } from './metrics/cloud-metrics.ts';
+import { Ownership } from './peers/ownership.ts';
 import { lockFolder } from './records/folder-lock.ts';
 import { Records } from './records/records.ts';
 import { Ballast } from './retention/ballast.ts';
@@ -53,6 +54,8 @@ export interface Cloud extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+/** Looks at the other processes within their timeout. */
+const deadTicks = 5;
 const stopMs = 4500;
 /** Of that, what the lines read so far may take to be committed. */
 const drainMs = 3000;
@@ -67,6 +70,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
   const { dataDir, backupDir = join(dataDir, 'backups') } = config;
+  if (config.peerUrl && !(config.clickhouseUrl && config.databaseUrl)) {
+    throw new MillraceError('CONFIG_INVALID', 'CLOUD_PEER_URL: needs CLICKHOUSE_URL and DATABASE_URL');
+  }
   const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
   // Ends what has started, last first, should a later part fail.
   await using starting = new AsyncDisposableStack();
@@ -79,6 +85,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       ...(config.clickhouseUrl
         ? { url: config.clickhouseUrl }
         : { dataDir: join(dataDir, 'store'), backupDir }),
+      cluster: config.clickhouseCluster,
       log: log.child({ part: 'store' }),
     }),
   );
@@ -101,6 +108,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const presence = starting.use(new Presence({ records, log }));
   const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
+  const ownership = config.peerUrl ? ownershipOf(config.peerUrl) : undefined;
   const policies = starting.use(
     await PolicyBook.open({
       records,
@@ -123,12 +131,23 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     store,
     quotas,
     log: log.child({ part: 'ingest' }),
+    claims: ownership,
     retention: (device) => policies.retention(device),
     onCommit: (tookMs) => metrics.noteCommit(tookMs),
     onBatch: (device, sealedMs, receivedMs) => skews.note(device, sealedMs, receivedMs),
   });
+  // Behind ingest, so that what it holds is committed before anything is given up.
+  if (ownership) starting.use(ownership);
   starting.defer(() => ingest.close());
-  const inbox = new DeviceInbox({ ingest, log, maxPayloadBytes: maxPayloadBytes });
+  const leaving = new AbortController();
+  starting.defer(() => leaving.abort());
+  const route = ownership && ((device: string) => ownership.route(device));
+  const inbox = new DeviceInbox({
+    ingest,
+    log,
+    maxPayloadBytes,
+    peers: route && { route, signal: leaving.signal },
+  });
 
   const brokerLog = log.child({ part: 'broker' });
   const mqtt = await openBroker(
@@ -151,6 +170,8 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         records: () => records.ping(),
         broker: async () => mqtt.check(),
       },
+      peers: ownership &&
+        route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
       disconnectMqtt: mqtt.disconnect,
       backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
@@ -168,8 +189,21 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     }),
   );
   const httpPort = await http.listen(config.host, config.port);
+  await ownership?.start();
   mqtt.start();
   sweeper.start();
+
+  function ownershipOf(url: string): Ownership {
+    return new Ownership({
+      table: records.peers,
+      url,
+      lanes: store.lanes,
+      laneOf: (device) => store.laneOf(device),
+      settled: () => ingest.settled(),
+      log: log.child({ part: 'peers' }),
+      timing: { tickMs: config.peerTimeoutMs / deadTicks, deadTicks },
+    });
+  }
 
   const parts = starting.move();
   let stopped: Promise<void> | undefined;
@@ -223,6 +257,7 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
         clientId: config.brokerClientId ?? (await keptClientId(config.dataDir)),
         username: config.brokerUsername,
         password: config.brokerPassword,
+        share: config.brokerShare,
         ca: brokerCa,
         inbox,
         presence,

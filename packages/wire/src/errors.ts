@@ -135,6 +135,11 @@ export const errorCatalogue = {
   },
   CONFLICT: { status: 409, title: 'It exists already', action: 'Use the existing one, or another name.' },
   OVERLOADED: { status: 503, title: 'Too much is waiting to be stored', action: 'Try again in a moment.' },
+  DEVICE_ELSEWHERE: {
+    status: 503,
+    title: 'Another process of the cloud answers for this device',
+    action: 'Try again in a moment; nothing that was not acknowledged is lost.',
+  },
   QUOTA_EXCEEDED: {
     status: 429,
     title: "The device's quota for today is used up",

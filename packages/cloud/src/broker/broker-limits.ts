@@ -21,7 +21,7 @@ export interface BrokerLimits {
 export const defaultBrokerLimits: BrokerLimits = {
   maxPacketBytes: 1024 * 1024 + 64 * 1024,
   maxConnectBytes: 64 * 1024,
-  maxConnections: 5000,
+  maxConnections: 20_000,
   maxBehindBytes: 2 * 1024 * 1024,
   maxUngatedBytes: 16 * 1024 * 1024,
   maxRetained: 20_000,

@@ -20,6 +20,8 @@ export interface ExternalBrokerOptions {
   password?: string;
   /** PEM of the certificate authority. */
   ca?: Buffer;
+  /** Of the processes that name the same group, the broker gives each message to one. */
+  share?: string;
   inbox: DeviceInbox;
   presence: Presence;
   log: Logger;
@@ -87,11 +89,13 @@ export class ExternalBroker implements AsyncDisposable {
       username,
       password,
       ca,
-      clean: false,
+      // A member of a group that is gone must not be given messages to keep: the others are there for them.
+      clean: this.#options.share !== undefined,
       // MQTT.js would resend and queue by its own rules; we start a new client instead.
       reconnectPeriod: 0,
       connectTimeout: connectTimeoutMs,
-      keepalive: 30,
+      // A member of a group that fell silent is given its share of the messages until the broker notices.
+      keepalive: this.#options.share === undefined ? 30 : 10,
       resubscribe: false,
       queueQoSZero: false,
     };
@@ -109,8 +113,10 @@ export class ExternalBroker implements AsyncDisposable {
   }
 
   #subscribe(client: MqttClient): void {
+    const { share } = this.#options;
+    const group = share === undefined ? '' : `$share/${share}/`;
     client.subscribe(
-      { [deviceLogsFilter]: { qos: 1 }, [deviceStatusFilter]: { qos: 1 } },
+      { [`${group}${deviceLogsFilter}`]: { qos: 1 }, [`${group}${deviceStatusFilter}`]: { qos: 1 } },
       (error, granted) => {
         const refused = granted?.filter(({ qos }) => qos === 128).map(({ topic }) => topic) ?? [];
         if (error || refused.length > 0) {

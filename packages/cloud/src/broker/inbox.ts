@@ -1,6 +1,9 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Accepted, Ingest } from '../ingest/index.ts';
+import { forwardPayload } from '../peers/forward-payload.ts';
+import type { Route } from '../peers/ownership.ts';
 
 export interface InboxOptions {
   ingest: Ingest;
@@ -9,7 +12,18 @@ export interface InboxOptions {
   maxPayloadBytes: number;
   /** Payload bytes handed to ingest at a time; more wait their turn here. Default 32 MiB, half of what ingest bears. */
   maxInFlightBytes?: number;
+  /** Where several processes share the store: which of them a device's lines go to. */
+  peers?: InboxPeers;
 }
+
+export interface InboxPeers {
+  route(device: string): Route;
+  /** Ends what waits for another process. */
+  signal: AbortSignal;
+}
+
+/** Before a payload is offered anew to the processes that may have come to answer for its device. */
+const offerAgainMs = 250;
 
 const complaintIntervalMs = 10_000;
 
@@ -19,13 +33,15 @@ export class DeviceInbox {
   readonly #log: Logger;
   readonly #maxPayloadBytes: number;
   readonly #maxInFlightBytes: number;
+  readonly #peers: InboxPeers | undefined;
   #inFlightBytes = 0;
   /** Those who wait for room, first come first served. Each is a connection that is not read from meanwhile. */
   readonly #queue: (() => void)[] = [];
   #setAside = 0;
   #complainedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor({ ingest, log, maxPayloadBytes, maxInFlightBytes = 32 * 1024 * 1024 }: InboxOptions) {
+  constructor({ ingest, log, maxPayloadBytes, maxInFlightBytes = 32 * 1024 * 1024, peers }: InboxOptions) {
+    this.#peers = peers;
     this.#ingest = ingest;
     this.#log = log;
     this.#maxPayloadBytes = maxPayloadBytes;
@@ -53,6 +69,7 @@ export class DeviceInbox {
           `a payload of ${payload.length} bytes is over the limit of ${this.#maxPayloadBytes}`,
         );
       }
+      if (this.#peers) return await this.#offer(this.#peers, uuid, payload);
       return ackMessages(await this.#accept(uuid, payload, redelivered));
     } catch (error) {
       const isPoison = error instanceof MillraceError && error.status < 500;
@@ -69,6 +86,31 @@ export class DeviceInbox {
         );
       }
       return [];
+    }
+  }
+
+  /**
+   * Stores a payload that another process handed on, since this one answers for the device.
+   *
+   * @throws MillraceError `DEVICE_ELSEWHERE` when it does not, and as `acceptPayload`
+   */
+  async own(uuid: string, payload: Buffer): Promise<string[]> {
+    // What comes through several processes does not come in order, so nothing follows from the order.
+    return ackMessages(await this.#accept(uuid, payload, true));
+  }
+
+  /** Offers a payload to whoever answers for the device, until it is stored. */
+  async #offer({ route, signal }: InboxPeers, uuid: string, payload: Buffer): Promise<string[]> {
+    for (;;) {
+      const to = route(uuid);
+      try {
+        if (to.to === 'here') return await this.own(uuid, payload);
+        if (to.to === 'peer') return await forwardPayload(to.peer, { uuid, payload, signal: to.gone });
+      } catch (error) {
+        if (!(error instanceof MillraceError && error.code === 'DEVICE_ELSEWHERE')) throw error;
+      }
+      if (signal.aborted) throw new MillraceError('OVERLOADED', 'this process is stopping');
+      await pause(offerAgainMs, undefined, { signal }).catch(() => undefined);
     }
   }
 

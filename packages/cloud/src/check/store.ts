@@ -11,8 +11,20 @@ export async function checkStore(
   config: CloudConfig,
   { isRunning, log }: { isRunning: boolean; log: Logger },
 ): Promise<CheckResult[]> {
+  const { clickhouseUrl, clickhouseCluster } = config;
+  if (clickhouseUrl === undefined) return checkOne(config, { isRunning, log });
+  const urls = clickhouseCluster === undefined ? [clickhouseUrl] : clickhouseUrl.split(',');
+  const results = await Promise.all(urls.map((url) => checkOne(config, { url: url.trim(), isRunning, log })));
+  return results.flat();
+}
+
+/** The embedded store, or one server. */
+async function checkOne(
+  config: CloudConfig,
+  { url, isRunning, log }: { url?: string; isRunning: boolean; log: Logger },
+): Promise<CheckResult[]> {
   const part = 'log store';
-  const { clickhouseUrl: url } = config;
+  const inCluster = config.clickhouseCluster !== undefined;
   const dataDir = join(config.dataDir, 'store');
   if (url === undefined) {
     if (isRunning) return [];
@@ -23,7 +35,7 @@ export async function checkStore(
     if (!isThere) return [{ part, state: 'ok', detail: 'embedded; will be made at the first start' }];
   }
   try {
-    const found = await inspectStore({ ...(url === undefined ? { dataDir } : { url }), log });
+    const found = await inspectStore({ ...(url === undefined ? { dataDir } : { url, inCluster }), log });
     const detail = `${url === undefined ? 'embedded' : found.place}, ClickHouse ${found.engineVersion}`;
     const clocks = url === undefined ? [] : [clockResult('clock of ClickHouse', found.nowMs)];
     if (found.schema > found.newestSchema) {

@@ -51,6 +51,12 @@ export class LiveWriter implements Disposable {
     this.#response.write(this.#format.line(line));
   }
 
+  /** Lines that never came this far. */
+  skip(count: number): void {
+    this.#skipped += count;
+    if (this.#response.writableLength === 0) this.#caughtUp();
+  }
+
   #caughtUp(): void {
     if (this.#skipped === 0) return;
     const count = this.#skipped;

@@ -7,6 +7,8 @@ import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
+import { forwardedHeader, forwardStream } from '../peers/forward-stream.ts';
+import type { Route } from '../peers/ownership.ts';
 import type { QuotaBook } from '../retention/quota-book.ts';
 import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
@@ -26,6 +28,8 @@ export interface LogStreamsOptions {
   quotaRetryS?: number;
   /** Most streams open at once for one device. One more ends the oldest: half-open ones may linger for long. */
   maxPerDevice?: number;
+  /** Where several processes share the store: which of them a device's lines go to. */
+  route?: (device: string) => Route;
 }
 
 /**
@@ -46,6 +50,8 @@ export class LogStreams implements AsyncDisposable {
   readonly #options: LogStreamsOptions;
   readonly #log: Logger;
   readonly #open = new Map<string, Set<OpenStream>>();
+  readonly #handedOn = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
   #closed = false;
 
   constructor(options: LogStreamsOptions) {
@@ -103,6 +109,11 @@ export class LogStreams implements AsyncDisposable {
     }
     request.socket.setKeepAlive(true, 30_000);
     request.socket.setNoDelay(true);
+    const route = this.#options.route?.(uuid) ?? { to: 'here' };
+    if (route.to !== 'here') {
+      await this.#handOn(request, response, route);
+      return;
+    }
     const stream = new OpenStream({ ...this.#options, request, response, uuid });
     this.#enter(stream);
     try {
@@ -113,6 +124,24 @@ export class LogStreams implements AsyncDisposable {
     } finally {
       this.#leave(stream);
     }
+  }
+
+  async #handOn(request: IncomingMessage, response: ServerResponse, route: Route): Promise<void> {
+    if (route.to !== 'peer' || request.headers[forwardedHeader] !== undefined) {
+      const error = new MillraceError(
+        'DEVICE_ELSEWHERE',
+        'no process answers for this device at this moment',
+      );
+      refuseBody(request, response, error);
+      return;
+    }
+    const signal = AbortSignal.any([this.#stopping.signal, route.gone]);
+    const handedOn = forwardStream({ request, response, peer: route.peer, signal }).catch((error) =>
+      refuseBody(request, response, toMillraceError(error, this.#log)),
+    );
+    this.#handedOn.add(handedOn);
+    await handedOn;
+    this.#handedOn.delete(handedOn);
   }
 
   async #check(request: IncomingMessage, uuid: string): Promise<void> {
@@ -163,6 +192,8 @@ export class LogStreams implements AsyncDisposable {
     const streams = [...this.#open.values()].flatMap((set) => [...set]);
     for (const stream of streams) stream.stop();
     await Promise.all(streams.map((stream) => stream.finished));
+    this.#stopping.abort();
+    await Promise.all(this.#handedOn);
   }
 }
 
@@ -250,7 +281,12 @@ class OpenStream {
         log.warn({ device: this.uuid, error: errorText(failure) }, 'a log-stream ended early');
       }
     }
-    await inbound.end();
+    try {
+      await inbound.end();
+    } catch (error) {
+      if (!(error instanceof MillraceError && error.code === 'DEVICE_ELSEWHERE')) throw error;
+      failure ??= error;
+    }
     return failure;
   }
 }

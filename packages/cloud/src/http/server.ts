@@ -12,6 +12,8 @@ import type { Presence } from '../identity/presence.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
+import type { Route } from '../peers/ownership.ts';
+import type { TailPeers } from '../peers/tail.ts';
 import type { Records } from '../records/records.ts';
 import type { PolicyBook } from '../retention/policy-book.ts';
 import type { QuotaBook } from '../retention/quota-book.ts';
@@ -30,6 +32,7 @@ import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { metricsRoute } from './metrics.ts';
+import { type PeerPayloadsOptions, peerPayloadsRoute } from './peer-payloads.ts';
 import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
@@ -53,6 +56,8 @@ export interface HttpServerOptions {
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+  /** Where several processes share the store. */
+  peers?: HttpPeers;
   /** Ends what a device has open at the broker, when its key has changed. */
   disconnectMqtt?: (uuid: string) => void;
   backups: Backups;
@@ -63,6 +68,10 @@ export interface HttpServerOptions {
   /** Shown in the OpenAPI document. */
   version: string;
   tuning?: HttpTuning;
+}
+
+export interface HttpPeers extends PeerPayloadsOptions, TailPeers {
+  route(device: string): Route;
 }
 
 /** For tests, mostly. */
@@ -116,6 +125,7 @@ export class HttpServer implements AsyncDisposable {
     useProblems(app, { log, onRefused: (code) => metrics.noteRefusal(code) });
     const streams = new LogStreams({
       ...options,
+      route: options.peers?.route,
       onRefused: (code) => metrics.noteRefusal(code),
       heartbeatMs: tuning.ackHeartbeatMs,
       quotaRetryS: tuning.quotaRetryS,
@@ -140,6 +150,7 @@ export class HttpServer implements AsyncDisposable {
       transform: jsonSchemaTransform,
     });
     await app.register(this.#streams.route);
+    if (options.peers) await app.register(peerPayloadsRoute, options.peers);
     await app.register(registerRoute, { identity });
     await app.register(stateReportRoutes, options);
     await app.register(healthRoute, { checks, log });

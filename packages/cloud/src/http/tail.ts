@@ -3,6 +3,8 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
+import { forwardedHeader } from '../peers/forward-stream.ts';
+import { followPeers, type TailPeers } from '../peers/tail.ts';
 import { resolveGroups, type Scope } from '../query/index.ts';
 import type { Records } from '../records/records.ts';
 import type { LineFilter } from '../tail/filter.ts';
@@ -21,6 +23,8 @@ export interface TailRouteOptions {
   recheckMs?: number;
   /** Ends all tails when the server stops. */
   signal: AbortSignal;
+  /** Where several processes share the store: the others. */
+  peers?: TailPeers;
   heartbeatMs?: number;
   /** What may wait for one watcher before lines are passed over. */
   maxWaitingBytes?: number;
@@ -35,7 +39,7 @@ export interface TailRouteOptions {
  *   : ping                                       a comment, when nothing else was sent for a while
  */
 export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, options) => {
-  const { hub, identity, records, log, signal } = options;
+  const { hub, identity, records, log, signal, peers } = options;
   const { recheckMs = 10_000, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
   app.get(
     '/logs/tail',
@@ -84,6 +88,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
         onSkipped: () => hub.skippedLines++,
       });
       let watching = hub.watch(filter, (line) => events.write(line));
+      const gone = new AbortController();
       const stop = () => response.end();
       const recheck = async () => {
         const caller = await identity.caller(bearerToken(request.raw));
@@ -102,6 +107,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       }, recheckMs);
       let isDone = false;
       const done = () => {
+        gone.abort();
         isDone = true;
         clearInterval(rechecking);
         signal.removeEventListener('abort', stop);
@@ -112,7 +118,21 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       response.on('close', done);
       if (response.destroyed) done();
       else if (signal.aborted) stop();
-      else response.write(': tail\n\n');
+      else {
+        const { authorization, [forwardedHeader]: forwarded } = request.headers;
+        if (peers && forwarded === undefined && authorization !== undefined) {
+          await followPeers({
+            peers: peers.peers,
+            address: request.url,
+            authorization,
+            onLine: (line) => events.write(line),
+            onSkipped: (count) => events.skip(count),
+            signal: gone.signal,
+            log,
+          });
+        }
+        if (!response.destroyed) response.write(': tail\n\n');
+      }
     },
   );
 };

@@ -2,7 +2,8 @@ import { type BatchPart, forEachLine, limits, type Overlap, parseLineId } from '
 import type { Logger } from 'pino';
 import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
-import type { Coalescer } from './coalescer.ts';
+import type { Claim } from './claims.ts';
+import type { Coalescers } from './coalescers.ts';
 import { lineOffset } from './encoded-run.ts';
 import { type Flight, later } from './flight.ts';
 import type { Ledger } from './ledger.ts';
@@ -60,7 +61,7 @@ export interface LineCounters {
 }
 
 export interface AdmissionOptions {
-  coalescer: Coalescer;
+  coalescers: Coalescers;
   ledgers: LedgerBook;
   overlaps: OverlapBook;
   log: Logger;
@@ -246,7 +247,9 @@ export class Admission {
   #admitNumbered(run: RowRun, told: readonly Overlap[] = []): Admitted | Promise<Admitted> {
     const { ledgers, overlaps } = this.#options;
     return ledgers.with<Admitted>(run.device, run.journal, (ledger) =>
-      overlaps.mayRepeat(run, told) ? this.#admitOverlapping(run, told) : this.#admitAll(run, ledger),
+      overlaps.mayRepeat(run, told, ledger.claim)
+        ? this.#admitOverlapping(run, told)
+        : this.#admitAll(run, ledger),
     );
   }
 
@@ -307,7 +310,7 @@ export class Admission {
       const part = whole
         ? run
         : { ...run, firstSeq: range.from, count: lines, lines: run.lines.subarray(start, end) };
-      const flight = this.#put(part);
+      const flight = this.#put(part, ledger.claim);
       const closed = ledger.attach(range, flight);
       // A device that shed lines one by one brings as many.
       if (closed && performance.now() - this.#closedToldAtMs >= gapTellIntervalMs) {
@@ -324,9 +327,9 @@ export class Admission {
     return last;
   }
 
-  #put(run: RowRun): Flight {
-    const { coalescer, listeners, counters, log } = this.#options;
-    const { flight, run: encoded } = coalescer.add(run, this.#options.retention(run.device));
+  #put(run: RowRun, claim?: Claim): Flight {
+    const { coalescers, retention, listeners, counters, log } = this.#options;
+    const { flight, run: encoded } = coalescers.of(run.device).add(run, retention(run.device), claim);
     counters.lines += run.count;
     if (listeners.size > 0) {
       const admitted = new AdmittedLines(encoded, flight.receivedMs);

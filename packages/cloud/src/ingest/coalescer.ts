@@ -6,14 +6,20 @@ import { StoreError } from '../store/engine.ts';
 import type { JournalSeqs } from '../store/marks.ts';
 import type { Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
+import type { Claim } from './claims.ts';
 import { plainerLine, sliceRun, withoutStored } from './encoded-run.ts';
 import { type EncodedRun, Flight } from './flight.ts';
 import { RowArenas } from './row-arenas.ts';
 
 /** What the coalescer needs of the store. */
 export interface FlightStore {
-  append(rows: Buffer, options: { rows: number; token: string }): Promise<void>;
+  append(
+    rows: Buffer,
+    options: { rows: number; token: string; claims?: ReadonlyMap<number, number> },
+  ): Promise<void>;
   storedAt(receivedMs: number): Promise<JournalSeqs[]>;
+  /** The newest claim on each slot; where claims are given along, only. */
+  fences?(): Promise<Map<number, number>>;
 }
 
 export interface CoalescerOptions {
@@ -54,8 +60,9 @@ const runBytes = 128 * 1024;
  *
  * Checking asks the store which lines carry the flight's time of arrival. So neither an insert that reported
  * failure and yet happened, nor half of one, leads to a line stored twice or not at all. Rows that the store
- * refuses are divided until the line at fault is alone, and that one is made plainer. All this repeats for as
- * long as it takes. Only {@link close} gives up: what it abandons was never acknowledged.
+ * refuses are divided until the line at fault is alone, and that one is made plainer. Rows that were admitted under a
+ * claim that another process has taken over are dropped: it will get them again, since nobody acknowledges them here.
+ * All this repeats for as long as it takes. Only {@link close} gives up: what it abandons was never acknowledged.
  */
 export class Coalescer {
   readonly #options: CoalescerOptions;
@@ -79,15 +86,20 @@ export class Coalescer {
     this.#arenas = new RowArenas({ bytes: options.maxFlightBytes + runBytes, most: 2 });
   }
 
+  /** Past so many bytes senders wait. */
+  get maxWaitingBytes(): number {
+    return this.#options.maxWaitingBytes;
+  }
+
   /** Bytes of rows that are not committed yet. */
   get waitingBytes(): number {
     return this.#waitingBytes;
   }
 
   /** Takes rows. Never waits: ask {@link room} first. */
-  add(run: RowRun, retention: Retention): { flight: Flight; run: EncodedRun } {
+  add(run: RowRun, retention: Retention, claim?: Claim): { flight: Flight; run: EncodedRun } {
     const flight = this.#collecting();
-    const encoded = flight.add(run, retention);
+    const encoded = flight.add(run, retention, claim);
     this.#waitingBytes += encoded.rows.length;
     if (flight.bytes >= this.#options.maxFlightBytes) this.#seal();
     return { flight, run: encoded };
@@ -193,14 +205,21 @@ export class Coalescer {
     let left = runs;
     let token = this.#token();
     for (let attempt = 0; left.length > 0; attempt++) {
+      const claims = claimsOf(left);
       try {
         await this.#options.store.append(flight.rowsOf(left), {
           rows: left.reduce((sum, run) => sum + run.count, 0),
           token,
+          ...(claims && { claims }),
         });
         return;
       } catch (error) {
         this.commits.failures++;
+        if (error instanceof StoreError && error.fenced) {
+          left = await this.#stillClaimed(left);
+          token = this.#token();
+          continue;
+        }
         const refused = error instanceof StoreError && error.rowsRefused;
         this.#options.log.warn(
           { attempt, lines: flight.lines, refused, reason: errorText(error) },
@@ -229,6 +248,26 @@ export class Coalescer {
       'log store: a line was refused; it is kept in a plainer form',
     );
     return plainerLine(run, flight);
+  }
+
+  /** These runs without those whose claims are over. */
+  async #stillClaimed(runs: EncodedRun[]): Promise<EncodedRun[]> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const newest = await this.#options.store.fences?.();
+        for (const { claim } of runs) {
+          if (claim && (newest?.get(claim.slot) ?? 0) > claim.epoch) claim.lose();
+        }
+        const left = runs.filter(({ claim }) => claim?.state !== 'lost');
+        const dropped = runs.filter(({ claim }) => claim?.state === 'lost');
+        const lines = dropped.reduce((sum, { count }) => sum + count, 0);
+        this.#options.log.warn({ lines }, 'another process took devices over: their lines come again, there');
+        return left;
+      } catch (error) {
+        this.#options.log.warn({ attempt, reason: errorText(error) }, 'log store: does not answer');
+        await this.#pause(attempt);
+      }
+    }
   }
 
   /** Of these runs, what the store does not have. Asks until it answers. */
@@ -271,6 +310,17 @@ export class Coalescer {
     // Those may have had nothing to add after all, and then no commit would come to wake the rest.
     if (this.#waiters.length > 0 && count > 0) setImmediate(() => this.#wake());
   }
+}
+
+/** By slot the earliest claim that some runs were admitted under. */
+function claimsOf(runs: readonly EncodedRun[]): Map<number, number> | undefined {
+  let claims: Map<number, number> | undefined;
+  for (const { claim } of runs) {
+    if (!claim) continue;
+    claims ??= new Map();
+    claims.set(claim.slot, Math.min(claim.epoch, claims.get(claim.slot) ?? claim.epoch));
+  }
+  return claims;
 }
 
 /** Two halves of some runs; none when only one line is left. */

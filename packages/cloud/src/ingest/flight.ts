@@ -1,6 +1,7 @@
 import { StoreError } from '../store/engine.ts';
 import type { Retention } from '../store/retention-plan.ts';
 import { encodeRows, type RowRun } from '../store/row-format.ts';
+import type { Claim } from './claims.ts';
 
 /** Rows of consecutive lines of one device and journal, ready for the store. */
 export interface EncodedRun {
@@ -11,6 +12,8 @@ export interface EncodedRun {
   /** Belong to the flight: once that has committed, other rows are written there. */
   rows: Buffer;
   retention: Retention;
+  /** The right by which they were admitted, where there are several processes. */
+  claim?: Claim;
   /** How often the store refused these very rows: each time they are made plainer. */
   refusals: number;
 }
@@ -47,12 +50,12 @@ export class Flight {
     this.done.catch(() => undefined);
   }
 
-  add(run: RowRun, retention: Retention): EncodedRun {
+  add(run: RowRun, retention: Retention, claim?: Claim): EncodedRun {
     const stamp = { receivedMs: this.receivedMs, retention };
     const rows = encodeRows(run, stamp, this.#isWhole ? this.#arena.subarray(this.bytes) : undefined);
     if (rows.buffer !== this.#arena.buffer) this.#isWhole = false;
     const { device, journal, firstSeq, count } = run;
-    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, retention, refusals: 0 };
+    const encoded: EncodedRun = { device, journal, firstSeq, count, rows, retention, claim, refusals: 0 };
     this.runs.push(encoded);
     this.bytes += rows.length;
     this.lines += count;

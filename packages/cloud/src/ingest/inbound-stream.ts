@@ -2,8 +2,10 @@ import { BatchDecoder, errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { StoreError } from '../store/engine.ts';
 import { type Admission, type Admitted, sliceBytes } from './admission.ts';
+import type { Claim } from './claims.ts';
 import type { Coalescer } from './coalescer.ts';
 import { type Flight, later } from './flight.ts';
+import { elsewhere } from './ledger-book.ts';
 
 /** Everything of `journal` up to and including `through` is stored, as far as it was or will be sent. */
 export interface Ack {
@@ -53,6 +55,10 @@ export class InboundStream {
   readonly #due = new Map<Flight, Map<string, number>>();
   #state: 'open' | 'ended' | 'aborted' = 'open';
   #refused = false;
+  /** The claim that this stream's lines are admitted under: acknowledging one covers all before it. */
+  #claim: Claim | undefined;
+  /** Why no more is taken: another process answers for the device. */
+  #moved: MillraceError | undefined;
   /** Bytes written so far. */
   bytes = 0;
   /** Lines handed over so far, known ones included. */
@@ -68,8 +74,8 @@ export class InboundStream {
    * chunk alone.
    *
    * @throws MillraceError `OVERLOADED` when the chunks of all streams that wait are too many: this one takes no
-   * more, and its sender must come again; `QUOTA_EXCEEDED` when its device has sent enough for today; `STORE_FAILED`
-   * when ingest is closed
+   * more, and its sender must come again; `QUOTA_EXCEEDED` when its device has sent enough for today;
+   * `DEVICE_ELSEWHERE` when another process answers for it; `STORE_FAILED` when ingest is closed
    */
   write(chunk: Uint8Array): Promise<void> {
     const { held } = this.#options;
@@ -85,14 +91,14 @@ export class InboundStream {
       .finally(() => {
         held.bytes -= chunk.length;
       });
-    return this.#tail;
+    return this.#tail.then(() => this.#checkMoved());
   }
 
   /**
    * The stream ended, in order or not. What came whole is kept. Resolves when all of it is committed and
    * acknowledged.
    *
-   * @throws StoreError when ingest is closed before
+   * @throws StoreError when ingest is closed before; MillraceError `DEVICE_ELSEWHERE` when some of it was not stored
    */
   async end(): Promise<void> {
     if (this.#state === 'open') {
@@ -109,6 +115,8 @@ export class InboundStream {
     try {
       await this.#tail;
       await this.#last?.done;
+      if (this.#claim?.state === 'lost') this.#moved ??= elsewhere(this.device);
+      this.#checkMoved();
     } finally {
       this.#options.onClose();
     }
@@ -125,7 +133,7 @@ export class InboundStream {
     this.bytes += chunk.length;
     this.#options.received.bytes += chunk.length;
     for (let from = 0; from < chunk.length; from += sliceBytes) {
-      if (this.#state === 'aborted') return;
+      if (this.#state === 'aborted' || this.#moved) return;
       const waiting = this.#options.coalescer.room();
       if (waiting) await waiting;
       const slice = chunk.length <= sliceBytes ? chunk : chunk.subarray(from, from + sliceBytes);
@@ -134,14 +142,31 @@ export class InboundStream {
   }
 
   async #admit(part: Parameters<Admission['admit']>[1]): Promise<void> {
+    if (this.#moved) return;
     this.lines += part.count;
     this.#options.received.lines += part.count;
-    const admitting = this.#options.admission.admit(this.device, part);
-    this.#note(admitting instanceof Promise ? await admitting : admitting);
+    try {
+      const admitting = this.#options.admission.admit(this.device, part);
+      this.#note(admitting instanceof Promise ? await admitting : admitting);
+    } catch (error) {
+      // What came before is still committed and acknowledged.
+      if (!(error instanceof MillraceError && error.code === 'DEVICE_ELSEWHERE')) throw error;
+      this.#moved = error;
+    }
+  }
+
+  #checkMoved(): void {
+    if (this.#moved) throw this.#moved;
   }
 
   #note({ after, handed }: Admitted): void {
     this.#last = later(this.#last, after);
+    for (const { ledger } of handed) {
+      this.#claim ??= ledger.claim;
+      // It was lost and came back: what was dropped in between must not be acknowledged with what comes now.
+      if (ledger.claim !== this.#claim) this.#moved = elsewhere(this.device);
+    }
+    if (this.#moved) return;
     if (handed.length === 0 || this.#state === 'aborted') return;
     const last = this.#last;
     if (!last || last.state === 'committed') {
@@ -177,7 +202,7 @@ export class InboundStream {
   }
 
   #acknowledge(journal: string, through: number): void {
-    if (this.#state === 'aborted') return;
+    if (this.#state === 'aborted' || this.#claim?.state === 'lost') return;
     try {
       this.#options.onAck({ journal, through });
     } catch (error) {

@@ -1,3 +1,4 @@
+export { Claim, type Claims } from './claims.ts';
 export type { Ack, InboundStream } from './inbound-stream.ts';
 export {
   type Accepted,

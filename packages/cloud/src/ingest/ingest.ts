@@ -6,16 +6,18 @@ import type { Retention } from '../store/retention-plan.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
 import { Admission, type HandedOver, type LineCounters, type Quotas } from './admission.ts';
-import { Coalescer, type CommitStats, type FlightStore } from './coalescer.ts';
+import type { Claims } from './claims.ts';
+import type { CommitStats, FlightStore } from './coalescer.ts';
+import { Coalescers, type Lanes } from './coalescers.ts';
 import { Gate } from './gate.ts';
 import { type Ack, type HeldBytes, InboundStream, type Received } from './inbound-stream.ts';
-import { LedgerBook } from './ledger-book.ts';
+import { elsewhere, LedgerBook } from './ledger-book.ts';
 import { OverlapBook, type OverlapStore } from './overlaps.ts';
 import { admitPayload, Collected, type PayloadRejection } from './payload.ts';
 import type { TailListener } from './tail.ts';
 
 /** What ingest needs of the store; a LogStore has it. */
-export interface IngestStore extends FlightStore, OverlapStore {
+export interface IngestStore extends FlightStore, OverlapStore, Lanes {
   watermark(device: string, journal: string): Promise<Watermark>;
 }
 
@@ -64,6 +66,8 @@ export interface IngestOptions {
   /** Called with each batch that was received: when it was sealed, by the device's clock, and when it came. */
   onBatch?: (device: string, sealedMs: number, receivedMs: number) => void;
   limits?: Partial<IngestLimits>;
+  /** Where several processes share the store: which devices this one answers for. */
+  claims?: Claims;
   /** How long lines of a device are kept. Default: 30 days. */
   retention?: (device: string) => Retention;
   quotas?: Quotas;
@@ -102,13 +106,14 @@ export interface Accepted {
 export class Ingest implements AsyncDisposable {
   readonly #limits: IngestLimits;
   readonly #log: Logger;
-  readonly #coalescer: Coalescer;
+  readonly #coalescers: Coalescers;
   readonly #ledgers: LedgerBook;
   readonly #overlaps: OverlapBook;
   readonly #admission: Admission;
   readonly #listeners = new Set<TailListener>();
   readonly #streams = new Set<InboundStream>();
-  readonly #held: HeldBytes;
+  /** By lane of the store. */
+  readonly #held: readonly HeldBytes[];
   /** Messages of one device are admitted one after the other: a ledger must see them in order. */
   readonly #lanes = new Map<string, Promise<unknown>>();
   /** Bounds the memory of inflated messages to as many times `maxInflatedBytes`. */
@@ -141,24 +146,25 @@ export class Ingest implements AsyncDisposable {
     const { store, log, retention = () => 30 } = options;
     this.#limits = { ...defaults, ...options.limits };
     this.#log = log;
-    this.#held = { bytes: 0, maxBytes: this.#limits.maxWaitingBytes };
-    this.#coalescer = new Coalescer({ ...this.#limits, store, log, onCommit: options.onCommit });
+    this.#coalescers = new Coalescers({ ...this.#limits, store, log, onCommit: options.onCommit });
+    this.#held = this.#coalescers.all.map(({ maxWaitingBytes }) => ({ bytes: 0, maxBytes: maxWaitingBytes }));
     this.#overlaps = new OverlapBook({
       ...this.#limits,
       store,
       log,
       retention,
       maxDevices: this.#limits.maxLedgers,
-      settled: () => this.#coalescer.settled(),
+      settled: (device) => this.#coalescers.of(device).settled(),
     });
     this.#ledgers = new LedgerBook({
       ...this.#limits,
       store,
       log,
-      prepare: (device) => this.#overlaps.load(device),
+      claims: options.claims,
+      prepare: (device, claim) => this.#overlaps.load(device, claim),
     });
     this.#admission = new Admission({
-      coalescer: this.#coalescer,
+      coalescers: this.#coalescers,
       ledgers: this.#ledgers,
       overlaps: this.#overlaps,
       log,
@@ -190,8 +196,8 @@ export class Ingest implements AsyncDisposable {
       },
       received,
       admission: this.#admission,
-      coalescer: this.#coalescer,
-      held: this.#held,
+      coalescer: this.#coalescers.of(device),
+      held: this.#heldFor(device),
       log: this.#log.child({ via: options.via }),
       onClose: () => this.#streams.delete(stream),
     });
@@ -232,12 +238,16 @@ export class Ingest implements AsyncDisposable {
     }
   }
 
+  #heldFor(device: string): HeldBytes {
+    return this.#held[this.#coalescers.all.indexOf(this.#coalescers.of(device))] as HeldBytes;
+  }
+
   async #acceptInOrder(device: string, payload: Buffer, redelivered: boolean): Promise<Accepted> {
     const collected = new Collected();
     const context = {
       device,
       admission: this.#admission,
-      coalescer: this.#coalescer,
+      coalescer: this.#coalescers.of(device),
       received: this.#received.mqtt,
       maxInflatedBytes: this.#limits.maxInflatedBytes,
       inflateGate: this.#inflateGate,
@@ -261,6 +271,8 @@ export class Ingest implements AsyncDisposable {
       if (this.#lanes.get(device) === lane) this.#lanes.delete(device);
       await collected.after?.done;
     }
+    // What was admitted under a claim that is lost was dropped: whoever sent it must send it again.
+    if (collected.handed.some(({ ledger }) => ledger.claim?.state === 'lost')) throw elsewhere(device);
     const acks: Ack[] = [];
     const stored: StoredSeqs[] = [];
     for (const { ledger, first, last } of spans(collected.handed)) {
@@ -271,6 +283,11 @@ export class Ingest implements AsyncDisposable {
     }
     this.#received.mqtt.acks += stored.length;
     return { acks, stored };
+  }
+
+  /** Resolves when everything that was admitted by now is committed. @throws StoreError when it never will be */
+  settled(): Promise<void> {
+    return this.#coalescers.settled();
   }
 
   /** Calls `listener` with lines as they are admitted, each line once. Returns how to stop that. */
@@ -290,27 +307,22 @@ export class Ingest implements AsyncDisposable {
     );
   }
 
-  /** Resolves when everything that was admitted by now is committed. @throws StoreError when closed before */
-  settled(): Promise<void> {
-    return this.#coalescer.settled();
-  }
-
   stats(): IngestStats {
     return {
       ...this.#counters,
       received: { http: { ...this.#received.http }, mqtt: { ...this.#received.mqtt } },
       rejected: { ...this.#rejected },
       streams: this.#streams.size,
-      waitingBytes: this.#coalescer.waitingBytes,
-      heldBytes: this.#held.bytes + this.#payloadBytes,
+      waitingBytes: this.#coalescers.waitingBytes,
+      heldBytes: this.#held.reduce((sum, { bytes }) => sum + bytes, 0) + this.#payloadBytes,
       ledgers: this.#ledgers.size,
-      commits: { ...this.#coalescer.commits },
+      commits: this.#coalescers.commits(),
     };
   }
 
   /** Commits what was admitted, for at most `closeTimeoutMs`. What is not committed by then was not acknowledged. */
   close(): Promise<void> {
-    this.#closing ??= this.#coalescer.close(this.#limits.closeTimeoutMs).then(() => {
+    this.#closing ??= this.#coalescers.close(this.#limits.closeTimeoutMs).then(() => {
       this.#overlaps.close();
       this.#ledgers.close();
     });

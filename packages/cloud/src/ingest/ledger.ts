@@ -1,6 +1,7 @@
 import { limits } from '@millrace/wire';
 import type { Watermark } from '../store/marks.ts';
 import { type SeqRange, SeqRanges } from '../store/seq-ranges.ts';
+import type { Claim } from './claims.ts';
 import { type Flight, later } from './flight.ts';
 
 /** Past so many ranges the lowest gap of a journal counts as filled. */
@@ -42,6 +43,8 @@ export interface Admittance {
 export class Ledger {
   readonly device: string;
   readonly journal: string;
+  /** By what right it is kept, where there are several processes. */
+  readonly claim: Claim | undefined;
   readonly #known: SeqRanges;
   #pending: (SeqRange & { flight: Flight })[] = [];
   /** Gaps up to here do not hold up acknowledgements over MQTT. */
@@ -49,9 +52,10 @@ export class Ledger {
   #lastByMessage = 0;
   #highestByMessage = 0;
 
-  constructor(device: string, journal: string, { max, holes }: Watermark) {
+  constructor(device: string, journal: string, { max, holes }: Watermark, claim?: Claim) {
     this.device = device;
     this.journal = journal;
+    this.claim = claim;
     this.#known = new SeqRanges();
     let from = 1;
     for (const hole of holes) {

@@ -3,6 +3,7 @@ import { forEachLine, type Overlap } from '@millrace/wire';
 import type { Logger } from 'pino';
 import {
   type JournalPart,
+  maxToldJournals,
   type ReceivedLine,
   type Repeat,
   repeatKey,
@@ -11,6 +12,7 @@ import {
 import { longestDays, type Retention } from '../store/retention-plan.ts';
 import type { RowRun } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
+import type { Claim } from './claims.ts';
 import { lineOffset } from './encoded-run.ts';
 import { contentOf, type TimeSpan, timesOf } from './line-content.ts';
 import { type Persistence, persistently } from './persistently.ts';
@@ -18,7 +20,7 @@ import { type Copies, Relations } from './relations.ts';
 
 /** What overlaps need of the store; a LogStore has it. */
 export interface OverlapStore {
-  overlaps(device: string, most: number): Promise<ToldOverlaps[]>;
+  overlaps(device: string): Promise<ToldOverlaps[]>;
   saveOverlaps(told: { device: string; told: ToldOverlaps; token: string }): Promise<void>;
   timesOf(device: string, parts: readonly JournalPart[]): Promise<TimeSpan | undefined>;
   received(
@@ -38,8 +40,8 @@ export interface OverlapStore {
 export interface OverlapBookOptions {
   store: OverlapStore;
   log: Logger;
-  /** Resolves when all that was admitted by now is committed. */
-  settled: () => Promise<void>;
+  /** Resolves when all that was admitted of a device by now is committed. */
+  settled: (device: string) => Promise<void>;
   /** How long lines of a device are kept. */
   retention: (device: string) => Retention;
   /** Devices with overlaps that are kept in memory. */
@@ -48,11 +50,10 @@ export interface OverlapBookOptions {
   retryMaxMs: number;
 }
 
-/** Journals of one device whose overlaps are remembered. */
-const maxJournals = 32;
-
 /** What is known of a device whose journals overlap. */
 interface DeviceOverlaps {
+  /** What is known holds for as long as no other process has taken the device's lines. */
+  readonly claim: Claim | undefined;
   readonly relations: Relations;
   /** Times of the lines of each journal that this process has seen since it knows of the overlaps. */
   readonly seen: Map<string, TimeSpan>;
@@ -100,10 +101,12 @@ export class OverlapBook {
   }
 
   /** Reads what is known of a device. @throws StoreError */
-  async load(device: string): Promise<void> {
-    const told = await this.#options.store.overlaps(device, maxJournals);
+  async load(device: string, claim?: Claim): Promise<void> {
+    const known = this.#devices.get(device);
+    if (known && known.claim !== claim) this.#devices.delete(device);
+    const told = await this.#options.store.overlaps(device);
     // The newest come first, and are to be forgotten last.
-    for (const { journal, overlaps } of told.reverse()) this.#relate(device, journal, overlaps);
+    for (const { journal, overlaps } of told.reverse()) this.#relate(device, journal, overlaps, claim);
   }
 
   /**
@@ -112,11 +115,11 @@ export class OverlapBook {
    *
    * @param told what the run's header names
    */
-  mayRepeat(run: RowRun, told: readonly Overlap[]): boolean {
+  mayRepeat(run: RowRun, told: readonly Overlap[], claim?: Claim): boolean {
     const { device, journal } = run;
     let known = this.#devices.get(device);
     if (!known && told.length === 0) return false;
-    known ??= this.#add(device);
+    known ??= this.#add(device, claim);
     const counterparts = known.relations
       .of(journal)
       .filter(({ ownFrom }) => run.firstSeq + run.count > ownFrom);
@@ -165,7 +168,7 @@ export class OverlapBook {
     const known = this.#devices.get(device);
     const counterparts = known?.relations.of(journal) ?? [];
     if (!known || counterparts.length === 0 || unknown.length === 0) return [];
-    await this.#options.settled();
+    await this.#options.settled(device);
     const { store, retention } = this.#options;
     const parts = counterparts.map(({ other }) => other);
     const spans = known.stored;
@@ -204,8 +207,8 @@ export class OverlapBook {
     return persistently(ask, this.#persistence, { device, journal });
   }
 
-  #relate(device: string, journal: string, overlaps: readonly Overlap[]): void {
-    const known = this.#devices.get(device) ?? this.#add(device);
+  #relate(device: string, journal: string, overlaps: readonly Overlap[], claim?: Claim): void {
+    const known = this.#devices.get(device) ?? this.#add(device, claim);
     if (known.relations.has(journal)) return;
     known.relations.add(journal, overlaps);
     // Who is whose counterpart has changed. What is being read for the old ones goes into the old map.
@@ -214,9 +217,10 @@ export class OverlapBook {
     for (const seen of known.seen.keys()) if (!named.has(seen)) known.seen.delete(seen);
   }
 
-  #add(device: string): DeviceOverlaps {
+  #add(device: string, claim?: Claim): DeviceOverlaps {
     const added: DeviceOverlaps = {
-      relations: new Relations(maxJournals),
+      claim,
+      relations: new Relations(maxToldJournals),
       seen: new Map(),
       stored: new Map(),
       turn: Promise.resolve(),

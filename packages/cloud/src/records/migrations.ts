@@ -1,6 +1,7 @@
 import { MillraceError } from '@millrace/wire';
 import { sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
+import { peersMigration } from './peers-migration.ts';
 
 interface Migration {
   version: number;
@@ -130,6 +131,7 @@ const migrations: readonly Migration[] = [
        )`,
     ],
   },
+  peersMigration,
 ];
 
 /** Version of the tables that this program makes. */

@@ -13,6 +13,7 @@ import {
 import { DeviceRecords } from './devices.ts';
 import { FleetRecords } from './fleets.ts';
 import { migrate } from './migrations.ts';
+import { PeerTable } from './peer-table.ts';
 import { PolicyRecords } from './policies.ts';
 import { PresenceRecords } from './presence.ts';
 import { QuotaRefusals } from './refusals.ts';
@@ -93,6 +94,11 @@ export class Records extends RecordTables implements AsyncDisposable {
     } catch (error) {
       throw recordsError(error);
     }
+  }
+
+  /** The processes of this cloud and what each answers for. */
+  get peers(): PeerTable {
+    return new PeerTable(this.#opened.database);
   }
 
   /** Like {@link transaction}, with an entry of the audit that is there exactly if the changes are. */

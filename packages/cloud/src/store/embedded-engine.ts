@@ -42,6 +42,7 @@ export interface EmbeddedEngineOptions {
  */
 export class EmbeddedEngine implements LogEngine {
   readonly kind = 'embedded';
+  readonly database = 'millrace';
   readonly place: string;
   readonly #inserts: Session;
   readonly #control: Session;

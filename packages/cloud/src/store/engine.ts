@@ -12,6 +12,17 @@ export interface InsertOptions {
   /** Bytes sent again under the same token within the engine's window are stored once. Never reuse it for others. */
   token: string;
   settings?: EngineSettings;
+  /** Makes the insert fail, as a whole, if any of these claims is over by the time it begins. */
+  fence?: InsertFence;
+}
+
+export interface InsertFence {
+  /** Of each slot the claim under which its rows were admitted. */
+  claims: ReadonlyMap<number, number>;
+  /** Columns of the rows with their types. */
+  structure: string;
+  /** Where the table `fences` is. */
+  database: string;
 }
 
 /** Longest statement: what may be read can be limited to many devices, each of which it names. */
@@ -20,6 +31,8 @@ export const maxQueryBytes = 16 * 1024 * 1024;
 /** A ClickHouse, inside this process or elsewhere. The same SQL works on both. */
 export interface LogEngine extends AsyncDisposable {
   readonly kind: 'embedded' | 'server';
+  /** Where the tables are that statements name as `millrace.…`. */
+  readonly database: string;
   /** Where it is, for people; without credentials. */
   readonly place: string;
   /**
@@ -70,6 +83,8 @@ const rowsAtFault = new Set([
   691, // UNKNOWN_ELEMENT_OF_ENUM
 ]);
 
+/** FUNCTION_THROW_IF_VALUE_IS_NON_ZERO: nothing but a fence throws so. */
+const fencedCode = 395;
 const noRoom = new Set([
   75, // CANNOT_WRITE_TO_FILE_DESCRIPTOR
   243, // NOT_ENOUGH_SPACE
@@ -84,6 +99,11 @@ export class StoreError extends MillraceError {
     super('STORE_FAILED', detail, { cause: options.cause });
     this.name = 'StoreError';
     this.engineCode = options.engineCode;
+  }
+
+  /** True when another process has claimed what the insert was admitted under. */
+  get fenced(): boolean {
+    return this.engineCode === fencedCode;
   }
 
   /** True when there was no room on the disk. */

@@ -1,5 +1,6 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
+import { ShardEngine } from './cluster/shard-engine.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { migrations } from './migrations/index.ts';
@@ -25,15 +26,17 @@ export interface StoreState {
 export async function inspectStore(options: {
   dataDir?: string;
   url?: string;
+  /** The server at `url` is one of a cluster. */
+  inCluster?: boolean;
   log: Logger;
 }): Promise<StoreState> {
-  const { dataDir, url, log } = options;
+  const { dataDir, url, inCluster = false, log } = options;
   if (url === undefined && dataDir === undefined) {
     throw new MillraceError('OPTION_INVALID', 'inspectStore takes either dataDir or url');
   }
   await using engine: LogEngine =
     url !== undefined
-      ? await ServerEngine.open({ url, log, requestTimeoutMs: 10_000 })
+      ? serverEngine(await ServerEngine.open({ url, log, requestTimeoutMs: 10_000 }), inCluster)
       : await EmbeddedEngine.open({ dataDir: dataDir as string, log });
   const [about] = await engine.query<{ engineVersion: string; nowMs: number; tables: number }>(
     `SELECT version() AS engineVersion, toUnixTimestamp64Milli(now64(3)) AS nowMs,
@@ -49,4 +52,8 @@ export async function inspectStore(options: {
     newestSchema: Math.max(...migrations.map(({ version }) => version)),
     nowMs: about?.nowMs ?? 0,
   };
+}
+
+function serverEngine(server: ServerEngine, inCluster: boolean): LogEngine {
+  return inCluster ? new ShardEngine(server, { replicated: false }) : server;
 }

@@ -1,12 +1,16 @@
 import { type LogPage, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
+import { ClusterEngine } from './cluster/cluster-engine.ts';
+import { ShardMap } from './cluster/shard-map.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
 import { journalsSettings, journalsSql } from './journals.ts';
+import { type AppendOptions, StoreLane } from './lane.ts';
+import { byDay, byDayAndDevice } from './lane-answers.ts';
 import { LogReader } from './log-reader.ts';
-import { type JournalSeqs, readStoredAt, readWatermark, type Watermark } from './marks.ts';
+import type { JournalSeqs, Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
 import {
   type Deletion,
@@ -22,14 +26,12 @@ import {
   type JournalPart,
   type ReceivedLine,
   type Repeat,
-  readOverlaps,
   readReceived,
   readTimes,
   saveOverlaps,
   saveRepeats,
   type ToldOverlaps,
 } from './repeats.ts';
-import { rowSettings } from './row-format.ts';
 import type { SearchQuery } from './search.ts';
 import { ServerEngine } from './server-engine.ts';
 import { integer, string } from './sql.ts';
@@ -39,8 +41,10 @@ import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery }
 export interface OpenStoreOptions {
   /** Folder of the embedded ClickHouse. Either this or `url`. */
   dataDir?: string;
-  /** Address of a ClickHouse server, with credentials. */
+  /** Address of a ClickHouse server, with credentials; of a cluster several, separated by commas. */
   url?: string;
+  /** Name of the cluster that the servers at `url` belong to. */
+  cluster?: string;
   log: Logger;
   /** Index the words of messages. Default true. */
   textIndex?: boolean;
@@ -82,6 +86,31 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
   const { log, url, dataDir } = options;
   if ((url === undefined) === (dataDir === undefined)) {
     throw new MillraceError('OPTION_INVALID', 'openStore takes either dataDir or url');
+  }
+  if (options.cluster !== undefined && url === undefined) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'CLICKHOUSE_CLUSTER: needs the address of a server, CLICKHOUSE_URL',
+    );
+  }
+  if (options.cluster === undefined && url?.includes(',')) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'CLICKHOUSE_URL: several servers need the name of their cluster, CLICKHOUSE_CLUSTER',
+    );
+  }
+  if (url !== undefined && options.cluster !== undefined) {
+    const { cluster, textIndex = true, maxSearchSeconds } = options;
+    const urls = url.split(',').map((one) => one.trim());
+    const whole = await ClusterEngine.open({ urls, cluster, log, textIndex });
+    return new LogStore({
+      engine: whole,
+      shards: whole.shards,
+      replicas: whole.replicas,
+      map: whole.map,
+      maxSearchSeconds,
+      settings: await indexSettings(whole),
+    });
   }
   const engine: LogEngine =
     url !== undefined
@@ -142,48 +171,70 @@ GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(li
 
 /** The lines of all devices. */
 export class LogStore implements AsyncDisposable {
+  /** Reads the lines of all devices. */
   readonly engine: LogEngine;
+  /** Where lines are stored. */
+  readonly lanes: readonly StoreLane[];
+  readonly #map: ShardMap;
   readonly #maxSearchSeconds: number;
   readonly #settings: IndexSettings;
 
-  constructor(options: { engine: LogEngine; maxSearchSeconds?: number; settings?: IndexSettings }) {
-    this.engine = options.engine;
+  /** @param options.shards the engines of the shards, their other replicas, and which of them has a device's lines; else there is one */
+  constructor(options: {
+    engine: LogEngine;
+    shards?: readonly LogEngine[];
+    replicas?: readonly (readonly LogEngine[])[];
+    map?: ShardMap;
+    maxSearchSeconds?: number;
+    settings?: IndexSettings;
+  }) {
+    const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
+    this.engine = engine;
     this.#settings = options.settings ?? { insert: {}, read: {} };
+    this.lanes = shards.map(
+      (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),
+    );
+    this.#map = map;
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
 
-  /**
-   * Stores rows in the format of `row-format.ts`. Resolves once they are on disk.
-   *
-   * @throws StoreError. By then nothing of it is still running; {@link storedAt} shows what was stored.
-   */
-  append(rows: Buffer, options: { rows: number; token: string }): Promise<void> {
-    return this.engine.insertRows(rows, {
-      table: 'millrace.log_arrivals',
-      format: 'CSV',
-      settings: { ...rowSettings, ...this.#settings.insert },
-      ...options,
-    });
+  /** Index of the lane that a device's lines go to. */
+  laneOf(device: string): number {
+    return this.#map.of(device);
   }
 
-  /** The lines stored under one time of arrival. @throws StoreError */
-  storedAt(receivedMs: number): Promise<JournalSeqs[]> {
-    return readStoredAt(this.engine, receivedMs);
+  /** {@link StoreLane.append} to a lane, by default the first. */
+  append(rows: Buffer, { lane = 0, ...options }: AppendOptions & { lane?: number }): Promise<void> {
+    return (this.lanes[lane] as StoreLane).append(rows, options);
+  }
+
+  /** {@link StoreLane.storedAt} of a lane, by default the first. */
+  storedAt(receivedMs: number, lane = 0): Promise<JournalSeqs[]> {
+    return (this.lanes[lane] as StoreLane).storedAt(receivedMs);
+  }
+
+  #engineOf(device: string): LogEngine {
+    return (this.lanes[this.laneOf(device)] as StoreLane).engine;
+  }
+
+  /** Asks or changes each lane for itself: what concerns parts on disk. */
+  async #eachLane<T, R>(ask: (engine: LogEngine) => Promise<T>, join: (answers: T[]) => R): Promise<R> {
+    return join(await Promise.all(this.lanes.map(({ engine }) => ask(engine))));
   }
 
   /** What is stored of a journal. @throws StoreError */
   watermark(device: string, journal: string): Promise<Watermark> {
-    return readWatermark(this.engine, device, journal);
+    return (this.lanes[this.laneOf(device)] as StoreLane).watermark(device, journal);
   }
 
-  /** What was told of the overlaps of a device's journals, the newest first, at most so many. @throws StoreError */
-  overlaps(device: string, most: number): Promise<ToldOverlaps[]> {
-    return readOverlaps(this.engine, device, most);
+  /** What was told of the overlaps of a device's journals, the newest first. @throws StoreError */
+  overlaps(device: string): Promise<ToldOverlaps[]> {
+    return (this.lanes[this.laneOf(device)] as StoreLane).overlaps(device);
   }
 
   /** Resolves once it is on disk. @throws StoreError */
   saveOverlaps(told: { device: string; told: ToldOverlaps; token: string }): Promise<void> {
-    return saveOverlaps(this.engine, told);
+    return saveOverlaps(this.#engineOf(told.device), told);
   }
 
   /** The earliest and the latest time of some lines, ms since 1970. @throws StoreError */
@@ -191,7 +242,7 @@ export class LogStore implements AsyncDisposable {
     device: string,
     parts: readonly JournalPart[],
   ): Promise<{ fromMs: number; toMs: number } | undefined> {
-    return readTimes(this.engine, device, parts);
+    return readTimes(this.#engineOf(device), device, parts);
   }
 
   /**
@@ -204,7 +255,7 @@ export class LogStore implements AsyncDisposable {
     journals: readonly string[],
     timesMs: readonly number[],
   ): Promise<ReceivedLine[] | undefined> {
-    return readReceived(this.engine, device, journals, timesMs);
+    return readReceived(this.#engineOf(device), device, journals, timesMs);
   }
 
   /** Notes lines that are stored under another journal's seq. Resolves once it is on disk. @throws StoreError */
@@ -215,7 +266,7 @@ export class LogStore implements AsyncDisposable {
     retentionDays: number;
     token: string;
   }): Promise<void> {
-    return saveRepeats(this.engine, lines);
+    return saveRepeats(this.#engineOf(lines.device), lines);
   }
 
   /** Reads lines on behalf of someone who may see those of the scope, until the signal says that nobody waits. */
@@ -242,37 +293,47 @@ export class LogStore implements AsyncDisposable {
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
   gaps(device: string, most: number): Promise<Gap[]> {
-    return readGaps(this.engine, device, most);
+    return readGaps(this.#engineOf(device), device, most);
   }
 
   /** Partitions with lines, the oldest day first. @throws StoreError */
   partitions(): Promise<Partition[]> {
-    return readPartitions(this.engine);
+    return this.#eachLane(readPartitions, (partitions) => byDay(partitions));
   }
 
   /** Bytes on disk of everything that is stored. @throws StoreError */
   diskBytes(): Promise<number> {
-    return readDiskBytes(this.engine);
+    return this.#eachLane(readDiskBytes, (bytes) => bytes.reduce((sum, of) => sum + of, 0));
   }
 
   /** Removes a partition; what it was stays known. @throws StoreError */
   dropPartition(partition: Partition, why: RemovalReason): Promise<void> {
-    return dropPartition(this.engine, partition, why);
+    return this.#eachLane(
+      (engine) => dropPartition(engine, partition, why),
+      () => undefined,
+    );
   }
 
   /** Removes about the oldest lines of a partition. Returns their bytes on disk. @throws StoreError */
   dropOldestPart(partition: Partition): Promise<number> {
-    return dropOldestPart(this.engine, partition);
+    return this.#eachLane(
+      (engine) => dropOldestPart(engine, partition),
+      (bytes) => bytes.reduce((sum, of) => sum + of, 0),
+    );
   }
 
   /** Deletes lines of a device; that they came stays known. @throws StoreError */
   deleteLines(deletion: Deletion): Promise<{ lines: number; bytes: number }> {
-    return deleteLines(this.engine, deletion);
+    return deleteLines(this.#engineOf(deletion.device), deletion);
   }
 
   /** What arrived, by device and day, whether it is still stored or not. @throws StoreError */
   usage(query: UsageQuery): Promise<DayUsage[]> {
-    return readUsage(this.engine, query);
+    if (query.device !== undefined) return readUsage(this.#engineOf(query.device), query);
+    return this.#eachLane(
+      (engine) => readUsage(engine, query),
+      (usage) => byDayAndDevice(usage, query.limit),
+    );
   }
 
   /** The last removals, the newest first. @throws StoreError */
@@ -294,10 +355,16 @@ export class LogStore implements AsyncDisposable {
 
   /** What the lines take. @throws StoreError */
   async size(): Promise<StoreSize> {
-    const [row] = await this.engine.query<StoreSize>(
-      `SELECT sum(bytes_on_disk) AS bytes, sum(rows) AS rows, count() AS parts FROM system.parts WHERE active AND database = 'millrace' AND table = 'logs'`,
-    );
-    return row ?? { bytes: 0, rows: 0, parts: 0 };
+    const size: StoreSize = { bytes: 0, rows: 0, parts: 0 };
+    for (const { engine } of this.lanes) {
+      const [row] = await engine.query<StoreSize>(
+        `SELECT sum(bytes_on_disk) AS bytes, sum(rows) AS rows, count() AS parts FROM system.parts WHERE active AND database = 'millrace' AND table = 'logs'`,
+      );
+      size.bytes += row?.bytes ?? 0;
+      size.rows += row?.rows ?? 0;
+      size.parts += row?.parts ?? 0;
+    }
+    return size;
   }
 
   /** Answers when the store does. @throws StoreError */

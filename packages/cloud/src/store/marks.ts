@@ -17,29 +17,65 @@ const blocksPerQuery = 16;
 /** Past so many ranges the older part of a journal counts as stored: only a sender that skips lines on purpose gets there. */
 const maxRanges = 10_000;
 
+/** A journal of a device. */
+export interface JournalKey {
+  device: string;
+  journal: string;
+}
+
+/** {@link readWatermarks} of one journal. @throws StoreError */
+export async function readWatermark(engine: LogEngine, device: string, journal: string): Promise<Watermark> {
+  const [watermark] = await readWatermarks(engine, [{ device, journal }]);
+  return watermark as Watermark;
+}
+
 /**
- * Reads what was received of a journal: lines that are stored, lines stored under another journal's seq, and those
- * that were stored and have been removed. Costs a look at the projection, a few ms. Blocks of which some lines have
- * been removed are counted seq by seq, since a seq may be noted as removed and still be there; those with lines
- * missing are looked into, newest first.
+ * Reads what was received of some journals, in their order: lines that are stored, lines stored under another journal's
+ * seq, and those that were stored and have been removed. Costs a look at the projection, a few ms. Blocks of which some
+ * lines have been removed are counted seq by seq, since a seq may be noted as removed and still be there; those with
+ * lines missing are looked into, newest first.
  *
  * @throws StoreError
  */
-export async function readWatermark(engine: LogEngine, device: string, journal: string): Promise<Watermark> {
-  const where = `device = ${string(device)} AND journal = ${string(journal)}`;
-  const blocks = await engine.query<BlockMarks & { places: number }>(
-    `SELECT block, count() AS places, sum(n) AS n, min(low) AS low, max(high) AS high FROM (
-       SELECT intDiv(seq, ${blockSeqs}) AS block, count() AS n, min(seq) AS low, max(seq) AS high
-       FROM millrace.logs WHERE ${where} GROUP BY block
+export async function readWatermarks(
+  engine: LogEngine,
+  keys: readonly JournalKey[],
+): Promise<readonly Watermark[]> {
+  const list = keys.map(({ device, journal }) => `(${string(device)}, ${string(journal)})`).join(', ');
+  const where = `(device, journal) IN (${list})`;
+  const blocks = await engine.query<JournalKey & BlockMarks & { places: number }>(
+    `SELECT device, journal, block, count() AS places, sum(n) AS n, min(low) AS low, max(high) AS high FROM (
+       SELECT device, journal, intDiv(seq, ${blockSeqs}) AS block, count() AS n, min(seq) AS low, max(seq) AS high
+       FROM millrace.logs WHERE ${where} GROUP BY device, journal, block
        UNION ALL
-       SELECT intDiv(seq, ${blockSeqs}) AS block, uniqExact(seq) AS n, min(seq) AS low, max(seq) AS high
-       FROM millrace.repeats WHERE ${where} GROUP BY block
+       SELECT device, journal, intDiv(seq, ${blockSeqs}) AS block, uniqExact(seq) AS n, min(seq) AS low,
+         max(seq) AS high
+       FROM millrace.repeats WHERE ${where} GROUP BY device, journal, block
        UNION ALL
-       SELECT block, bitmapCardinality(seqs) AS n, block * ${blockSeqs} + bitmapMin(seqs) AS low,
+       SELECT device, journal, block, bitmapCardinality(seqs) AS n, block * ${blockSeqs} + bitmapMin(seqs) AS low,
          block * ${blockSeqs} + bitmapMax(seqs) AS high
-       FROM (SELECT block, groupBitmapMergeState(seqs) AS seqs FROM millrace.gone WHERE ${where} GROUP BY block))
-     GROUP BY block ORDER BY block`,
+       FROM (SELECT device, journal, block, groupBitmapMergeState(seqs) AS seqs
+         FROM millrace.gone WHERE ${where} GROUP BY device, journal, block))
+     GROUP BY device, journal, block ORDER BY device, journal, block`,
   );
+  const byJournal = Map.groupBy(blocks, journalName);
+  const watermarks: Watermark[] = [];
+  for (const key of keys)
+    watermarks.push(await watermarkOf(engine, key, byJournal.get(journalName(key)) ?? []));
+  return watermarks;
+}
+
+/** A journal's id holds no space. */
+function journalName({ device, journal }: JournalKey): string {
+  return `${journal} ${device}`;
+}
+
+async function watermarkOf(
+  engine: LogEngine,
+  { device, journal }: JournalKey,
+  blocks: readonly (BlockMarks & { places: number })[],
+): Promise<Watermark> {
+  const where = `device = ${string(device)} AND journal = ${string(journal)}`;
   const mixed = blocks.filter(({ places }) => places > 1);
   const exact = await countBlocks(engine, where, mixed);
   const stored: SeqRange[] = [];

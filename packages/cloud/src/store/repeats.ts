@@ -55,13 +55,26 @@ export interface ToldOverlaps {
   overlaps: Overlap[];
 }
 
-/** What was told of a device's journals, the newest first. @throws StoreError */
-export async function readOverlaps(engine: LogEngine, device: string, most: number): Promise<ToldOverlaps[]> {
-  const rows = await engine.query<{ journal: string; text: string }>(
-    `SELECT journal, argMin(overlaps, told_ms) AS text FROM millrace.overlaps
-     WHERE device = ${string(device)} GROUP BY journal ORDER BY min(told_ms) DESC LIMIT ${integer(most)}`,
+/** Journals of a device of which is known what they overlap; the newest. */
+export const maxToldJournals = 32;
+
+/** What was told of the journals of some devices, in their order, of each the newest first. @throws StoreError */
+export async function readOverlaps(
+  engine: LogEngine,
+  devices: readonly string[],
+): Promise<readonly ToldOverlaps[][]> {
+  const rows = await engine.query<{ device: string; journal: string; text: string }>(
+    `SELECT device, journal, argMin(overlaps, told_ms) AS text FROM millrace.overlaps
+     WHERE device IN ${stringList(devices)} GROUP BY device, journal
+     ORDER BY device, min(told_ms) DESC LIMIT ${integer(maxToldJournals)} BY device`,
   );
-  return rows.map(({ journal, text }) => ({ journal, overlaps: parseOverlaps(JSON.parse(text)) }));
+  const byDevice = Map.groupBy(rows, ({ device }) => device);
+  return devices.map((device) =>
+    (byDevice.get(device) ?? []).map(({ journal, text }) => ({
+      journal,
+      overlaps: parseOverlaps(JSON.parse(text)),
+    })),
+  );
 }
 
 /** Resolves once it is on disk. @throws StoreError */

@@ -20,6 +20,10 @@ const zero = 0x30;
 
 export const rowColumns = ['seq', 'received_ms', 'retention', 'device', 'journal', 'line'] as const;
 
+/** The columns with their types, as {@link InsertFence} wants them. */
+export const rowStructure =
+  'seq UInt64, received_ms Int64, retention String, device String, journal String, line String';
+
 /** What the engine must be told to read the rows as they are meant. */
 export const rowSettings = {
   format_csv_delimiter: '\x1f',

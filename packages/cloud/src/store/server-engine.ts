@@ -12,6 +12,7 @@ import {
   StoreError,
   shortReason,
 } from './engine.ts';
+import { fencedSelect } from './fences.ts';
 import { string, stringList } from './sql.ts';
 
 const insertIdPrefix = 'millrace-insert-';
@@ -29,6 +30,7 @@ export interface ServerEngineOptions {
 /** A ClickHouse server, by its HTTP interface. */
 export class ServerEngine implements LogEngine {
   readonly kind = 'server';
+  readonly database = 'millrace';
   readonly place: string;
   readonly #client: ClickHouseClient;
   readonly #log: Logger;
@@ -61,10 +63,7 @@ export class ServerEngine implements LogEngine {
     });
     const engine = new ServerEngine(place, client, options);
     try {
-      const running = await engine.query<{ id: string }>(
-        `SELECT query_id AS id FROM system.processes WHERE startsWith(query_id, ${string(insertIdPrefix)})`,
-      );
-      if (running.length > 0) await engine.#settled(running.map((row) => row.id));
+      await engine.insertsOver();
     } catch (error) {
       await engine.close();
       throw error;
@@ -72,14 +71,16 @@ export class ServerEngine implements LogEngine {
     return engine;
   }
 
-  async insertRows(bytes: Buffer, { table, format, rows, token, settings }: InsertOptions): Promise<void> {
+  async insertRows(
+    bytes: Buffer,
+    { table, format, rows, token, settings, fence }: InsertOptions,
+  ): Promise<void> {
     const queryId = `${insertIdPrefix}${randomUUID()}`;
     try {
       this.#checkOpen();
-      const { summary } = await this.#client.insert({
-        table,
+      const { stream, summary } = await this.#client.exec({
+        query: `INSERT INTO ${table} ${fence ? fencedSelect(fence) : ''} FORMAT ${format}`,
         values: Readable.from([bytes], { objectMode: false }),
-        format,
         query_id: queryId,
         clickhouse_settings: {
           ...settings,
@@ -90,6 +91,7 @@ export class ServerEngine implements LogEngine {
           deduplicate_blocks_in_dependent_materialized_views: 1,
         },
       });
+      stream.resume();
       const written = Number(summary?.written_rows ?? 0);
       if (written < rows) throw new StoreError(`${written} of ${rows} rows were written`);
     } catch (error) {
@@ -97,6 +99,18 @@ export class ServerEngine implements LogEngine {
         await this.#settled([queryId]);
       throw asStoreError(error);
     }
+  }
+
+  /**
+   * Resolves when the inserts of any process of ours that run at this moment are over.
+   *
+   * @throws StoreError
+   */
+  async insertsOver(): Promise<void> {
+    const running = await this.query<{ id: string }>(
+      `SELECT query_id AS id FROM system.processes WHERE startsWith(query_id, ${string(insertIdPrefix)})`,
+    );
+    if (running.length > 0) await this.#settled(running.map((row) => row.id));
   }
 
   /**
@@ -172,7 +186,7 @@ export class ServerEngine implements LogEngine {
   }
 }
 
-function placeOf(text: string): string {
+export function placeOf(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     // The text itself is not repeated: it may hold a password.

@@ -1,5 +1,5 @@
 import type { EngineSettings, LogEngine } from './engine.ts';
-import { stringList } from './sql.ts';
+import { string, stringList } from './sql.ts';
 
 /*
  * Two indexes over the lower case of messages, between which the engine chooses by itself for the conditions of
@@ -21,7 +21,7 @@ export const textIndexes = {
  */
 export async function setTextIndex(engine: LogEngine, wanted: boolean): Promise<void> {
   const rows = await engine.query<{ name: string }>(
-    `SELECT name FROM system.data_skipping_indices WHERE database = 'millrace' AND table = 'logs'`,
+    `SELECT name FROM system.data_skipping_indices WHERE database = ${string(engine.database)} AND table = 'logs'`,
   );
   const present = new Set(rows.map((row) => row.name));
   for (const [name, definition] of Object.entries(textIndexes)) {

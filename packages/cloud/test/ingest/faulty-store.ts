@@ -16,6 +16,13 @@ export interface StoredRow {
 /** How one append goes wrong: not at all, before the commit, after it, or with only some rows committed. */
 export type Fault = 'none' | 'before' | 'after' | 'half' | 'refuse';
 
+export interface ConnectedProcess {
+  readonly store: IngestStore;
+  readonly kill: () => void;
+  /** What the process sends to the store from now on waits for this. */
+  awake: Promise<void>;
+}
+
 /**
  * A store in memory that fails as told. Behaves like the real one otherwise: an append is all or nothing unless
  * told to break, and rows that hold the text REFUSE are refused, with whatever is inserted beside them.
@@ -35,9 +42,18 @@ export class FaultyStore {
   appends = 0;
   /** Appends wait for this. */
   gate: Promise<void> = Promise.resolve();
+  /** The newest claim on each slot. */
+  readonly claims = new Map<number, number>();
+  readonly #running = new Set<Promise<void>>();
+
+  /** As a server does it: known at once to what begins from now on, then waits for what runs. */
+  async fence(slot: number, epoch: number): Promise<void> {
+    this.claims.set(slot, Math.max(epoch, this.claims.get(slot) ?? 0));
+    await Promise.allSettled([...this.#running]);
+  }
 
   /** The store as one process sees it; after `kill` nothing that this process does has any effect. */
-  connect(): { store: IngestStore; kill: () => void } {
+  connect(): ConnectedProcess {
     let alive = true;
     const dead = () => new StoreError('this process is gone');
     const read = async <T>(what: () => T): Promise<T> => {
@@ -57,22 +73,36 @@ export class FaultyStore {
       write();
       if (fault === 'after') throw new StoreError('failed after the note');
     };
+    const append = async (bytes: Buffer, rows: number) => {
+      this.appends++;
+      // The one of this moment: who counts appends and then changes it means the next.
+      const { gate } = this;
+      const parsed = parseRows(bytes);
+      if (parsed.length !== rows) throw new Error(`told ${rows} rows, got ${parsed.length}`);
+      await new Promise((resolve) => setImmediate(resolve));
+      await gate;
+      if (!alive) throw dead();
+      const fault = this.faults.shift() ?? 'none';
+      if (fault === 'before') throw new StoreError('failed before the commit');
+      if (fault === 'refuse' || parsed.some((row) => row.line.includes('REFUSE'))) {
+        throw new StoreError('rows refused', { engineCode: 27 });
+      }
+      this.rows.push(...(fault === 'half' ? parsed.filter((_, i) => i % 3 === 0) : parsed));
+      if (fault !== 'none') throw new StoreError(`failed ${fault} the commit`);
+    };
     const store: IngestStore = {
-      append: async (bytes, { rows }) => {
-        this.appends++;
-        const parsed = parseRows(bytes);
-        if (parsed.length !== rows) throw new Error(`told ${rows} rows, got ${parsed.length}`);
-        await new Promise((resolve) => setImmediate(resolve));
-        await this.gate;
+      append: async (bytes, { rows, claims = new Map() }) => {
+        // Whoever sleeps has sent nothing yet.
+        await connected.awake;
         if (!alive) throw dead();
-        const fault = this.faults.shift() ?? 'none';
-        if (fault === 'before') throw new StoreError('failed before the commit');
-        if (fault === 'refuse' || parsed.some((row) => row.line.includes('REFUSE'))) {
-          throw new StoreError('rows refused', { engineCode: 27 });
+        for (const [slot, epoch] of claims) {
+          if ((this.claims.get(slot) ?? 0) > epoch) throw new StoreError('claimed', { engineCode: 395 });
         }
-        this.rows.push(...(fault === 'half' ? parsed.filter((_, i) => i % 3 === 0) : parsed));
-        if (fault !== 'none') throw new StoreError(`failed ${fault} the commit`);
+        const appending = append(bytes, rows);
+        this.#running.add(appending);
+        await appending.finally(() => this.#running.delete(appending));
       },
+      fences: () => read(() => new Map(this.claims)),
       storedAt: (receivedMs) =>
         read(() => {
           const groups = new Map<string, JournalSeqs>();
@@ -86,13 +116,7 @@ export class FaultyStore {
           return [...groups.values()];
         }),
       watermark: (device, journal) => read(() => this.watermark(device, journal)),
-      overlaps: (device, most) =>
-        read(() =>
-          this.told
-            .filter((told) => told.device === device)
-            .toReversed()
-            .slice(0, most),
-        ),
+      overlaps: (device) => read(() => this.told.filter((told) => told.device === device).toReversed()),
       saveOverlaps: ({ device, told }) => note(() => this.told.push({ device, ...told })),
       timesOf: (device, parts) =>
         read(() => {
@@ -114,12 +138,14 @@ export class FaultyStore {
       saveRepeats: ({ device, journal, repeats }) =>
         note(() => this.repeats.push(...repeats.map((repeat) => ({ device, journal, ...repeat })))),
     };
-    return {
+    const connected: ConnectedProcess = {
       store,
       kill: () => {
         alive = false;
       },
+      awake: Promise.resolve(),
     };
+    return connected;
   }
 
   watermark(device: string, journal: string): Watermark {

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseQuery, queryPredicate, unlimited } from '../../src/query/index.ts';
 import { roundStep } from '../../src/store/histogram.ts';
 import type { LogReader, LogStore } from '../../src/store/index.ts';
-import { append, places, type StorePlace } from './open-stores.ts';
+import { append, placesAndCluster, type StorePlace } from './open-stores.ts';
 
 test('a round step is the shortest that needs no more buckets', () => {
   const minute = 60_000;
@@ -31,7 +31,7 @@ test('a round step is the shortest that needs no more buckets', () => {
   );
 });
 
-describe.each(places)('counting, $name', ({ make }) => {
+describe.each(placesAndCluster)('counting, $name', ({ make }) => {
   let place: StorePlace;
   let store: LogStore;
   let reader: LogReader;

@@ -1,7 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { type ClickHouseServer, startClickHouse } from '../../../../tests/support/clickhouse.ts';
+import {
+  type ClickHouseServer,
+  startClickHouse,
+  startClickHouseCluster,
+} from '../../../../tests/support/clickhouse.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import type { Retention } from '../../src/store/retention-plan.ts';
@@ -14,8 +18,13 @@ export interface StorePlace extends AsyncDisposable {
   open(options?: { textIndex?: boolean }): Promise<LogStore>;
 }
 
+export interface NamedPlace {
+  name: string;
+  make: () => Promise<StorePlace>;
+}
+
 /** The two engines that all tests of the store run on. */
-export const places: { name: string; make: () => Promise<StorePlace> }[] = [
+export const places: readonly NamedPlace[] = [
   {
     name: 'embedded',
     make: async () => {
@@ -33,6 +42,21 @@ export const places: { name: string; make: () => Promise<StorePlace> }[] = [
       return {
         open: (options) => openStore({ url: server.url, log: silent, ...options }),
         [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+      };
+    },
+  },
+];
+
+/** Those and three servers of which each has the lines of some devices: for all that reads lines. */
+export const placesAndCluster: readonly NamedPlace[] = [
+  ...places,
+  {
+    name: 'cluster',
+    make: async () => {
+      const { name, url, ...cluster } = await startClickHouseCluster();
+      return {
+        open: (options) => openStore({ url, cluster: name, log: silent, ...options }),
+        [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose](),
       };
     },
   },
@@ -63,5 +87,9 @@ export async function append(
   };
   const { receivedMs = Date.now(), retention = 30 } = options;
   const rows = encodeRows(run, { receivedMs, retention });
-  await store.append(rows, { rows: lines.length, token: options.token ?? `test-${++tokens}` });
+  await store.append(rows, {
+    rows: lines.length,
+    token: options.token ?? `test-${++tokens}`,
+    lane: store.laneOf(run.device),
+  });
 }

@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LogStore, SearchQuery } from '../../src/store/index.ts';
 import { containsPattern, string } from '../../src/store/sql.ts';
-import { append, places, type StorePlace } from './open-stores.ts';
+import { append, placesAndCluster, type StorePlace } from './open-stores.ts';
 
 const base = Date.UTC(2026, 0, 1);
 
-describe.each(places)('search, $name', ({ make }) => {
+describe.each(placesAndCluster)('search, $name', ({ make }) => {
   let place: StorePlace;
   let store: LogStore;
 

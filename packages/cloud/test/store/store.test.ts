@@ -361,11 +361,36 @@ describe.each(places)('log store, $name', ({ make }) => {
     await tell('journal01', 5);
     await tell('journal01', 7);
     await store.saveOverlaps({ device: 'x', told: { journal: 'journal09', overlaps: [] }, token: 'x' });
-    expect(await store.overlaps('dev', 10)).toEqual([{ journal: 'journal01', overlaps: [['journal00', 5]] }]);
+    expect(await store.overlaps('dev')).toEqual([{ journal: 'journal01', overlaps: [['journal00', 5]] }]);
     const before = Date.now();
     await until(() => Date.now() > before);
     await tell('journal02', 8);
-    expect((await store.overlaps('dev', 1)).map(({ journal }) => journal)).toEqual(['journal02']);
+    expect((await store.overlaps('dev')).map(({ journal }) => journal)).toEqual(['journal02', 'journal01']);
+    expect(
+      await Promise.all(
+        ['x', 'dev', 'nobody', 'x'].map(async (device) => (await store.overlaps(device)).length),
+      ),
+    ).toEqual([1, 2, 0, 1]);
+  });
+
+  test('of journals asked for together each gets its own answer', async () => {
+    const places = Array.from({ length: 12 }, (_, i) => ({
+      device: `d${i % 4}`,
+      journal: `journal${10 + i}`,
+    }));
+    for (const [i, place] of places.entries()) {
+      if (i === 5) continue;
+      await append(store, [{ message: 'one' }, { message: 'two' }], { ...place, firstSeq: 1 });
+      await append(store, [{ message: 'behind a hole' }], { ...place, firstSeq: 4 + i });
+    }
+    const asked = places.map(({ device, journal }) => store.watermark(device, journal));
+    expect(await Promise.all(asked)).toEqual(
+      places.map((_, i) =>
+        i === 5 ? { max: 0, holes: [] } : { max: 4 + i, holes: [{ from: 3, to: 3 + i }] },
+      ),
+    );
+    // The same journal id at another device is another journal.
+    expect(await store.watermark('d1', 'journal10')).toEqual({ max: 0, holes: [] });
   });
 
   test('storedAt names the lines of one time of arrival', async () => {

@@ -5,6 +5,7 @@ import { integer, string } from '../sql.ts';
 import { logsMigration } from './0001-logs.ts';
 import { repeatsMigration } from './0002-repeats.ts';
 import { retentionMigration } from './0003-retention.ts';
+import { fencesMigration } from './0004-fences.ts';
 import { countsMigration } from './0005-counts.ts';
 import type { Migration } from './migration.ts';
 
@@ -14,6 +15,7 @@ export const migrations: readonly Migration[] = [
   logsMigration,
   repeatsMigration,
   retentionMigration,
+  fencesMigration,
   countsMigration,
 ];
 
@@ -27,7 +29,7 @@ export async function migrate(
   log: Logger,
   steps: readonly Migration[] = migrations,
 ): Promise<number[]> {
-  await engine.command('CREATE DATABASE IF NOT EXISTS millrace');
+  await engine.command(`CREATE DATABASE IF NOT EXISTS ${engine.database}`);
   await engine.command(
     `CREATE TABLE IF NOT EXISTS millrace.migrations (version UInt32, name String, applied DateTime DEFAULT now())
      ENGINE = MergeTree ORDER BY version SETTINGS fsync_after_insert = 1, fsync_part_directory = 1`,

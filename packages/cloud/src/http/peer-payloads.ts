@@ -1,0 +1,42 @@
+import { timingSafeEqual } from 'node:crypto';
+import { MillraceError } from '@millrace/wire';
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
+import * as z from 'zod';
+import type { DeviceInbox } from '../broker/inbox.ts';
+import { uuidPattern } from '../identity/identity.ts';
+import { bearerToken } from './bearer.ts';
+
+export interface PeerPayloadsOptions {
+  inbox: DeviceInbox;
+  /** What a process of this cloud shows to this one. */
+  secret: string;
+  maxPayloadBytes: number;
+}
+
+/** `POST /peers/payloads/{uuid}`: a payload from MQTT that another process of this cloud received for ours. */
+export const peerPayloadsRoute: FastifyPluginAsyncZod<PeerPayloadsOptions> = async (app, options) => {
+  const { inbox, secret, maxPayloadBytes } = options;
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(
+    'application/octet-stream',
+    { parseAs: 'buffer', bodyLimit: maxPayloadBytes },
+    (_request, body, done) => done(null, body),
+  );
+  app.post(
+    '/peers/payloads/:uuid',
+    { schema: { hide: true, params: z.object({ uuid: z.string().regex(uuidPattern) }) } },
+    async (request) => {
+      if (!isSame(bearerToken(request.raw), secret)) {
+        throw new MillraceError('UNAUTHORIZED', 'not a process of this cloud');
+      }
+      const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+      return { messages: await inbox.own(request.params.uuid, body) };
+    },
+  );
+};
+
+function isSame(given: string | undefined, secret: string): boolean {
+  const a = Buffer.from(given ?? '');
+  const b = Buffer.from(secret);
+  return a.length === b.length && timingSafeEqual(a, b);
+}

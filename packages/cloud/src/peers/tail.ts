@@ -1,0 +1,94 @@
+import { setTimeout as pause } from 'node:timers/promises';
+import { errorText, type StoredLine } from '@millrace/wire';
+import type { Logger } from 'pino';
+import type { PeerRecord } from '../records/peer-table.ts';
+import { forwardedHeader } from './forward-stream.ts';
+
+export interface TailPeers {
+  /** The other processes that live. */
+  peers(): readonly PeerRecord[];
+}
+
+export interface PeersTailOptions extends TailPeers {
+  /** Path and query of the caller's request. */
+  address: string;
+  /** The caller's credentials: whatever the caller may see here, it may see there. */
+  authorization: string;
+  onLine: (line: StoredLine) => void;
+  /** So many lines were passed over on the way. */
+  onSkipped: (count: number) => void;
+  signal: AbortSignal;
+  log: Logger;
+}
+
+const lookMs = 1000;
+/** How long a watcher waits for the first answers: what a process that answers later admits meanwhile is not seen. */
+const connectMs = 2000;
+/** A line with its frame is shorter. */
+const maxEventBytes = 4 * 1024 * 1024;
+
+/**
+ * Follows lines at all other processes, as the caller would: each pushes what it admits. Resolves when those that
+ * live have answered, so that nothing from then on is missed; goes on until aborted, with processes that come and go.
+ */
+export async function followPeers(options: PeersTailOptions): Promise<void> {
+  const following = new Map<string, Promise<void>>();
+  const begin = (peer: PeerRecord) => {
+    const { promise: answered, resolve } = Promise.withResolvers<void>();
+    const done = followPeer(peer, options, resolve).finally(() => {
+      resolve();
+      following.delete(peer.id);
+    });
+    following.set(peer.id, done);
+    return answered;
+  };
+  const first = Promise.all(options.peers().map(begin));
+  void (async () => {
+    while (!options.signal.aborted) {
+      await pause(lookMs, undefined, { signal: options.signal }).catch(() => undefined);
+      for (const peer of options.signal.aborted ? [] : options.peers()) {
+        if (!following.has(peer.id)) void begin(peer);
+      }
+    }
+  })();
+  const late = new AbortController();
+  const timeout = pause(connectMs, undefined, { signal: late.signal }).catch(() => undefined);
+  await Promise.race([first, timeout]);
+  late.abort();
+}
+
+async function followPeer(peer: PeerRecord, options: PeersTailOptions, answered: () => void): Promise<void> {
+  const { address, authorization, signal, log } = options;
+  try {
+    const response = await fetch(new URL(address, peer.url), {
+      headers: { authorization, [forwardedHeader]: '1' },
+      signal,
+    });
+    if (!response.ok || !response.body) {
+      await response.body?.cancel();
+      throw new Error(`it answers ${response.status}`);
+    }
+    const decoder = new TextDecoder();
+    let text = '';
+    for await (const chunk of response.body) {
+      text += decoder.decode(chunk, { stream: true });
+      for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+        takeEvent(text.slice(0, end), options);
+        text = text.slice(end + 2);
+        // The first is a comment that says: from now on.
+        answered();
+      }
+      if (text.length > maxEventBytes) throw new Error('an event without an end');
+    }
+  } catch (error) {
+    if (!signal.aborted)
+      log.debug({ peer: peer.url, reason: errorText(error) }, 'peers: a tail broke; it is tried again');
+  }
+}
+
+function takeEvent(event: string, { onLine, onSkipped }: PeersTailOptions): void {
+  const data = /^data: (.*)$/m.exec(event)?.[1];
+  if (data === undefined) return;
+  if (event.startsWith('event: log')) onLine(JSON.parse(data) as StoredLine);
+  else if (event.startsWith('event: skipped')) onSkipped((JSON.parse(data) as { count: number }).count);
+}
