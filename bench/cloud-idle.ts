@@ -16,9 +16,13 @@ import { cpuSeconds, machineLoad, memoryMb, quantile, round } from './usage.ts';
 const linesPerSecond = 1000;
 const registrationsAtOnce = 16;
 
-export async function benchIdle(devices: number, seconds: number): Promise<object> {
+export async function benchIdle(
+  devices: number,
+  seconds: number,
+  env: Record<string, string> = {},
+): Promise<object> {
   await using dir = await tempDir('millrace-bench-');
-  await using cloud = await startBenchCloud(dir.path);
+  await using cloud = await startBenchCloud(dir.path, env);
   const { pid } = cloud.program;
   const emptyRssMb = memoryMb(pid, 'VmRSS');
   console.error(`registering ${devices} devices…`);
@@ -37,9 +41,11 @@ export async function benchIdle(devices: number, seconds: number): Promise<objec
   const connectedRssMb = memoryMb(pid, 'VmRSS');
   console.error(`connected: RSS ${connectedRssMb} MB; load ${machineLoad()}`);
 
+  const seenAll = new AbortController();
   const latencies: number[] = [];
   const tail = await fetch(`${cloud.url}/api/v1/logs/tail`, {
     headers: { authorization: `Bearer ${adminToken}` },
+    signal: seenAll.signal,
   });
   if (!tail.ok || !tail.body) throw new Error(`the tail answers ${tail.status}`);
   let skipped = 0;
@@ -62,7 +68,8 @@ export async function benchIdle(devices: number, seconds: number): Promise<objec
   const result = await child.answer<IdleResult>();
   const cpu = cpuSeconds(pid) - cpuBefore;
   await until(() => seen >= result.lines, { what: () => `${result.lines} lines at the tail; ${seen} came` });
-  await body.cancel().catch(() => undefined);
+  // The body is locked by whoever reads it: only the request can be ended.
+  seenAll.abort();
   await watching;
   const figures = {
     devices,
@@ -82,6 +89,8 @@ export async function benchIdle(devices: number, seconds: number): Promise<objec
   console.error(
     `RSS ${emptyRssMb} MB empty, ${connectedRssMb} MB connected, ${figures.rssMb} MB at the end; load ${machineLoad()}`,
   );
+  // First the devices: to them a broker that goes away is a failure.
+  await child[Symbol.asyncDispose]();
   await cloud.program.end('SIGTERM');
   return figures;
 }

@@ -34,7 +34,7 @@ else {
   say(
     `${availableParallelism()} cores, load ${machineLoad()}; ${options.idle} devices for ${options.seconds} s`,
   );
-  console.log(JSON.stringify(await benchIdle(options.idle, options.seconds)));
+  console.log(JSON.stringify(await benchIdle(options.idle, options.seconds, profileEnv('idle'))));
 }
 
 async function benchIngest(): Promise<void> {

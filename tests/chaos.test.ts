@@ -19,7 +19,7 @@ interface Result {
 
 test('nothing is lost and nothing is stored twice while programs are killed and paused and links are cut', async () => {
   const only = ['kill', 'pause', 'cut', 'answer'];
-  const args = ['--seed', '20', '--minutes', '0.6', '--broker', 'all', '--only', only.join(',')];
+  const args = ['--seed', '20', '--minutes', '0.3', '--broker', 'all', '--only', only.join(',')];
   await using chaos = startProgram([`${repository}chaos/main.ts`, ...args]);
   const { code } = await chaos.ended(570_000);
   const said = `${chaos.stdout}\n${chaos.stderr}`;

@@ -23,6 +23,9 @@ export type PayloadRejection = 'bomb' | 'damaged' | 'too-large' | 'overloaded';
 
 /** A batch of an agent's is inflated in one piece. */
 const inflateChunkBytes = 128 * 1024;
+/** A small message gets a small one: lines shrink to a fifteenth of their size, seldom to less. */
+const leastInflateChunkBytes = 4 * 1024;
+const usualGrowth = 16;
 
 /** Values of a JSON array that are admitted between two checks for room. */
 const sliceValues = 500;
@@ -112,7 +115,8 @@ async function admitCompressed(
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
-    const decoder = codec.createDecoder(inflateChunkBytes);
+    const expected = Math.max(leastInflateChunkBytes, payload.length * usualGrowth);
+    const decoder = codec.createDecoder(Math.min(inflateChunkBytes, expected));
     for (const piece of codec.createCutter()(payload)) decoder.write(piece);
     decoder.end();
     for await (const chunk of decoder) {
