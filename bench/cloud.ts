@@ -8,6 +8,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { tempDir } from '../tests/support/tmp.ts';
+import { wholeNumber } from './arguments.ts';
 import { startChild } from './child.ts';
 import type { BareResult, BareStart } from './cloud-bare.ts';
 import { benchIdle } from './cloud-idle.ts';
@@ -163,12 +164,4 @@ function readOptions() {
     say((error as Error).message, '', usage);
     return process.exit(2);
   }
-}
-
-function wholeNumber(name: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new Error(`${name} takes a whole number from ${least} to ${most}`);
-  }
-  return value;
 }

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { adminToken } from '../tests/support/cloud.ts';
 import { tempDir } from '../tests/support/tmp.ts';
+import { wholeNumber } from './arguments.ts';
 import { startChild } from './child.ts';
 import { startBenchCloud } from './cloud-process.ts';
 import type { DataMade, DataStart } from './search-data.ts';
@@ -178,12 +179,4 @@ function readOptions() {
     say((error as Error).message, '', usage);
     return process.exit(2);
   }
-}
-
-function wholeNumber(name: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw new Error(`${name} takes a whole number from ${least} to ${most}`);
-  }
-  return value;
 }

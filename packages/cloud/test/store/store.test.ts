@@ -378,16 +378,17 @@ describe.each(places)('log store, $name', ({ make }) => {
       device: `d${i % 4}`,
       journal: `journal${10 + i}`,
     }));
+    const all = (i: number) => ({ max: 2 + i, holes: i % 3 === 0 && i > 0 ? [{ from: 3, to: 1 + i }] : [] });
     for (const [i, place] of places.entries()) {
       if (i === 5) continue;
       await append(store, [{ message: 'one' }, { message: 'two' }], { ...place, firstSeq: 1 });
-      await append(store, [{ message: 'behind a hole' }], { ...place, firstSeq: 4 + i });
+      // Every third has a hole; the others are whole, and so are read from the projection alone.
+      const rest = Array.from({ length: i % 3 === 0 ? Math.min(i, 1) : i }, () => ({ message: 'more' }));
+      if (rest.length > 0) await append(store, rest, { ...place, firstSeq: 3 + i - rest.length });
     }
     const asked = places.map(({ device, journal }) => store.watermark(device, journal));
     expect(await Promise.all(asked)).toEqual(
-      places.map((_, i) =>
-        i === 5 ? { max: 0, holes: [] } : { max: 4 + i, holes: [{ from: 3, to: 3 + i }] },
-      ),
+      places.map((_, i) => (i === 5 ? { max: 0, holes: [] } : all(i))),
     );
     // The same journal id at another device is another journal.
     expect(await store.watermark('d1', 'journal10')).toEqual({ max: 0, holes: [] });
