@@ -147,6 +147,17 @@ export const agentSettings = {
     defaultText: '10000',
     help: 'How long a service without a health check has to run to count as well, in ms.',
   },
+  appsKeepImages: {
+    env: 'APPS_KEEP_IMAGES',
+    schema: flag(false),
+    defaultText: 'false',
+    help: 'Whether images that the agent has pulled stay when no app needs them any more; false: they are removed.',
+  },
+  registryAuthFile: {
+    env: 'REGISTRY_AUTH_FILE',
+    schema: z.string().min(1).optional(),
+    help: "File with logins at image registries, in the form of Docker's config.json (docker login writes one). Read at each pull.",
+  },
   mqttBroker: {
     env: 'MQTT_BROKER',
     schema: url(['mqtt', 'mqtts', 'ws', 'wss']),

@@ -108,6 +108,8 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       dataDir: config.dataDir,
       owner: identity.uuid,
       patience: { healthyMs: config.appsHealthyMs, stableMs: config.appsStableMs },
+      keepImages: config.appsKeepImages,
+      registryAuthFile: config.registryAuthFile,
       log,
     }),
   );

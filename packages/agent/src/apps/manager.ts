@@ -6,6 +6,8 @@ import type { Docker } from '../docker/engine.ts';
 import { type ContainerAction, type ContainerEvent, watchEngine } from '../docker/watcher.ts';
 import { AppEngine } from './engine/app-engine.ts';
 import { type ContainerLabels, readLabels } from './engine/labels.ts';
+import { PulledImages } from './images/pulled-images.ts';
+import { RegistryLogins } from './images/registry-logins.ts';
 import type { ServicePlan } from './reconcile/plan.ts';
 import type { PatienceOptions } from './reconcile/readiness.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
@@ -20,6 +22,10 @@ export interface AppManagerOptions {
   /** What the containers of this agent are marked with. */
   owner: string;
   patience: PatienceOptions;
+  /** Images that nothing needs any more stay. Default: those that the agent has pulled are removed. */
+  keepImages?: boolean;
+  /** File with logins at registries, see {@link RegistryLogins}. */
+  registryAuthFile?: string | undefined;
   retry?: BackoffOptions;
   log: Logger;
 }
@@ -41,8 +47,14 @@ export class AppManager implements AsyncDisposable {
     this.#options = options;
     this.#api = new EngineApi({ docker: options.docker, answerTimeoutMs });
     const engine = new AppEngine({ api: this.#api, owner: options.owner });
-    this.#reconciler = new Reconciler({ ...options, api: this.#api, engine });
-    if (options.store.apps.length > 0) this.#watch();
+    const { store, log, keepImages: keep = false } = options;
+    this.#reconciler = new Reconciler({
+      ...options,
+      ...{ api: this.#api, engine },
+      images: new PulledImages({ engine, store, keep, log }),
+      logins: new RegistryLogins(options.registryAuthFile),
+    });
+    if (store.apps.length > 0 || store.pulled.length > 0) this.#watch();
   }
 
   list(): AppView[] {

@@ -1,4 +1,5 @@
 import type { EngineApi } from '../../docker/api.ts';
+import type { RegistryLogin } from './registry-logins.ts';
 
 // A registry is asked before the first word of progress; a slow link may then be silent for a while.
 const beginTimeoutMs = 180_000;
@@ -15,6 +16,14 @@ interface Progress {
 /** The engine could not pull; the message is the registry's or its own. */
 export class PullFailure extends Error {}
 
+export interface PullOptions {
+  image: string;
+  login: RegistryLogin | undefined;
+  /** The registry has the image and lets us have it: from here on there may be something of it on the disk. */
+  onBegun: () => Promise<void>;
+  onProgress: (percent: number) => void;
+}
+
 /**
  * Pulls an image and tells how far it is, in percent of what is known so far of its layers.
  *
@@ -22,8 +31,7 @@ export class PullFailure extends Error {}
  */
 export async function pullImage(
   api: EngineApi,
-  image: string,
-  onProgress: (percent: number) => void,
+  { image, login, onBegun, onProgress }: PullOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const [, fromImage = image, tag] =
@@ -35,12 +43,14 @@ export async function pullImage(
   );
   const either = AbortSignal.any([signal, silent.signal]);
   const layers = new Map<string, { done: number; total: number }>();
+  let hasBegun = false;
   try {
     const query = { fromImage, tag };
     const request = {
       method: 'POST',
       path: '/images/create',
       query,
+      registryLogin: login,
       answerTimeoutMs: beginTimeoutMs,
     } as const;
     const response = await api.send(request, either);
@@ -48,6 +58,10 @@ export async function pullImage(
       timer.refresh();
       const progress = JSON.parse(line) as Progress;
       if (progress.error !== undefined) throw new PullFailure(progress.error);
+      if (!hasBegun) {
+        hasBegun = true;
+        await onBegun();
+      }
       if (count(layers, progress)) onProgress(percentOf(layers));
     }
   } catch (error) {
