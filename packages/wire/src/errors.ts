@@ -98,6 +98,11 @@ export const errorCatalogue = {
     title: 'The app is not described correctly',
     action: 'Correct the fields named; docs/apps.md lists all of them.',
   },
+  TARGET_INVALID: {
+    status: 400,
+    title: 'The target of the device cannot be read',
+    action: 'Nothing was changed. Check that agent and cloud are of the same version.',
+  },
   APPS_NOT_SAVED: {
     status: 503,
     title: 'What the apps shall be could not be saved',

@@ -1,4 +1,5 @@
 import { errorText, MillraceError } from '@millrace/wire';
+import { type App, canonical, keepsRunning, parseApp } from '@millrace/wire/apps';
 import type { Logger } from 'pino';
 import type { BackoffOptions } from '../delivery/backoff.ts';
 import { EngineApi } from '../docker/api.ts';
@@ -12,8 +13,6 @@ import type { ServicePlan } from './reconcile/plan.ts';
 import type { PatienceOptions } from './reconcile/readiness.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { type AppView, viewOf } from './reconcile/view.ts';
-import { canonical } from './target/canonical.ts';
-import { type App, keepsRunning, parseApp } from './target/schema.ts';
 import type { AppRecord, AppStore } from './target/store.ts';
 
 export interface AppManagerOptions {

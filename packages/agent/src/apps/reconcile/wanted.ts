@@ -1,5 +1,5 @@
+import { keepsRunning, parseApp } from '@millrace/wire/apps';
 import { configOf } from '../engine/create-body.ts';
-import { keepsRunning, parseApp } from '../target/schema.ts';
 import type { AppRecord } from '../target/store.ts';
 import { imagesOf, keptName, type WantedApp } from './plan.ts';
 

@@ -1,5 +1,5 @@
-import { MillraceError } from '@millrace/wire';
 import * as z from 'zod';
+import { MillraceError } from '../errors.ts';
 import * as fields from './fields.ts';
 
 const whole = (min: number, max: number) => {
