@@ -103,6 +103,12 @@ export const errorCatalogue = {
     title: 'The target of the device cannot be read',
     action: 'Nothing was changed. Check that agent and cloud are of the same version.',
   },
+  APP_OF_CLOUD: {
+    status: 409,
+    title: 'The app was deployed from the cloud',
+    action:
+      'Change or remove it there; or set CLOUD_DEPLOY=off, and the device keeps to what it is told here.',
+  },
   APPS_NOT_SAVED: {
     status: 503,
     title: 'What the apps shall be could not be saved',

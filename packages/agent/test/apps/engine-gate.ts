@@ -31,13 +31,6 @@ export async function openGate(engineSocket: string, socketPath: string): Promis
     if (isChange) changes.push(`${incoming.method} ${incoming.url?.replace(/[0-9a-f]{64}|\?.*/g, '')}`);
     const { method, url: path, headers } = incoming;
     const forwarded = request({ socketPath: engineSocket, method, path, headers }, (answer) => {
-      if (path?.startsWith('/images/create') && !outgoing.destroyed) {
-        // All but its end: that a pull has begun is heard of while it goes on.
-        outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-        answer.on('data', (chunk: Buffer) => outgoing.write(chunk));
-        answer.once('end', die);
-        return;
-      }
       if (isChange || outgoing.destroyed) {
         answer.resume();
         if (isChange) answer.once('end', die);

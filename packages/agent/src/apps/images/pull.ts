@@ -19,8 +19,6 @@ export class PullFailure extends Error {}
 export interface PullOptions {
   image: string;
   login: RegistryLogin | undefined;
-  /** The registry has the image and lets us have it: from here on there may be something of it on the disk. */
-  onBegun: () => Promise<void>;
   onProgress: (percent: number) => void;
 }
 
@@ -31,7 +29,7 @@ export interface PullOptions {
  */
 export async function pullImage(
   api: EngineApi,
-  { image, login, onBegun, onProgress }: PullOptions,
+  { image, login, onProgress }: PullOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const [, fromImage = image, tag] =
@@ -43,7 +41,6 @@ export async function pullImage(
   );
   const either = AbortSignal.any([signal, silent.signal]);
   const layers = new Map<string, { done: number; total: number }>();
-  let hasBegun = false;
   try {
     const query = { fromImage, tag };
     const request = {
@@ -58,10 +55,6 @@ export async function pullImage(
       timer.refresh();
       const progress = JSON.parse(line) as Progress;
       if (progress.error !== undefined) throw new PullFailure(progress.error);
-      if (!hasBegun) {
-        hasBegun = true;
-        await onBegun();
-      }
       if (count(layers, progress)) onProgress(percentOf(layers));
     }
   } catch (error) {

@@ -17,10 +17,10 @@ export interface PulledImagesOptions {
 const refusedMs = 3_600_000;
 
 /**
- * Remembers which images this agent has pulled, and removes those that nothing needs any more. An image is noted when
- * the registry begins to hand it out, without its id, and once more with it when it is there: whatever happens in
- * between, the next look finds it or not. A pull that fails takes its note along, so that an image which somebody brings
- * to the device by other means is never taken for ours.
+ * Remembers which images this agent has pulled, and removes those that nothing needs any more. An image is noted before
+ * the engine is asked to pull it, without its id, and once more with it when it is there: whatever happens in between,
+ * the next look finds it or not. A pull that fails takes its note along, so that an image which somebody brings to the
+ * device by other means is never taken for ours.
  */
 export class PulledImages {
   readonly #options: PulledImagesOptions;

@@ -91,8 +91,9 @@ async function pull(
   onProgress: (percent: number) => void,
 ): Promise<void> {
   const login = await logins.loginFor(image);
+  await images.begun(image);
   try {
-    await pullImage(api, { image, login, onBegun: () => images.begun(image), onProgress }, signal);
+    await pullImage(api, { image, login, onProgress }, signal);
   } catch (error) {
     // Of anything else it is not known whether the image has come all the same.
     if (!(error instanceof PullFailure || error instanceof EngineRefusal)) throw error;

@@ -238,9 +238,10 @@ export class Reconciler {
   }
 
   async #succeeded(record: AppRecord): Promise<boolean> {
-    const { appId, release, app } = record;
+    const { appId, release, app, releaseUuid } = record;
     const { error: _, ...rest } = record;
-    const done: AppRecord = { ...rest, outcome: 'done', good: { release, app } };
+    const good = { release, app, ...(releaseUuid !== undefined && { releaseUuid }) };
+    const done: AppRecord = { ...rest, outcome: 'done', good };
     if (!(await this.#save(appId, (before) => (before === record ? done : before)))) return false;
     this.#prepared.delete(appId);
     this.#options.log.info({ appId, release }, `App ${appId}: release ${release} is up`);

@@ -8,7 +8,11 @@ import * as z from 'zod';
  * `DATA_DIR/apps.json` holds what the apps of this device shall be:
  *
  *   {"version":1,"apps":[{"appId":1001,"release":3,"app":{…},"outcome":"pending","good":{"release":2,"app":{…}},…}],
- *    "pulled":[{"image":"nginx:1.29","id":"sha256:…"}]}
+ *    "pulled":[{"image":"nginx:1.29","id":"sha256:…"}],
+ *    "cloud":{"version":"k81x…","refused":[{"appId":1002,"releaseUuid":"…","error":{…}}]}}
+ *
+ * An app with a `releaseUuid` came from a cloud, and `cloud` is of the target that was applied last. All that a target
+ * changes is in one write, so that it is applied as a whole or not at all.
  *
  * `pulled` lists what this agent has pulled and may remove; an entry without an id is a pull under way.
  *
@@ -16,7 +20,13 @@ import * as z from 'zod';
  * beside, synced, renamed, and its folder synced, so that there is always the old one or the new one.
  */
 
-const release = z.object({ release: z.int().min(1), app: z.unknown() });
+const release = z.object({
+  release: z.int().min(1),
+  app: z.unknown(),
+  /** What the cloud calls it, if it asked for it. */
+  releaseUuid: z.string().optional(),
+});
+const failure = z.object({ code: z.string(), detail: z.string() });
 
 const record = release.extend({
   appId: z.int().min(1),
@@ -26,7 +36,7 @@ const record = release.extend({
    */
   outcome: z.enum(['pending', 'done', 'failed']),
   /** Why it failed. */
-  error: z.object({ code: z.string(), detail: z.string() }).optional(),
+  error: failure.optional(),
   /** The last release that was well. */
   good: release.optional(),
   /** Services that are not to run, though they belong to the app. */
@@ -37,28 +47,42 @@ const record = release.extend({
 
 const pulled = z.object({ image: z.string(), id: z.string().optional() });
 
-const file = z.object({ version: z.literal(1), apps: z.array(record), pulled: z.array(pulled).default([]) });
+/** A release of the last target that could not be read. */
+const refused = z.object({ appId: z.int().min(1), releaseUuid: z.string(), error: failure });
+const cloud = z.object({ version: z.string(), refused: z.array(refused) });
+
+const file = z.object({
+  version: z.literal(1),
+  apps: z.array(record),
+  pulled: z.array(pulled).default([]),
+  cloud: cloud.optional(),
+});
 
 export type AppRecord = z.infer<typeof record>;
 /** An image by the name that it was pulled under, with a tag or digest. */
 export type PulledImage = z.infer<typeof pulled>;
+export type RefusedRelease = z.infer<typeof refused>;
 
 /** All that the file holds. */
 export interface StoredApps {
   apps: ReadonlyMap<number, AppRecord>;
   pulled: readonly PulledImage[];
+  /** The target of a cloud that was applied last. */
+  cloud?: z.infer<typeof cloud> | undefined;
 }
 
 /** What the apps shall be. In memory it is what the disk holds: a change counts when it is written. */
 export class AppStore {
   readonly #path: string;
   readonly #log: Logger;
+  readonly #onChange: (() => void) | undefined;
   #stored: StoredApps = { apps: new Map(), pulled: [] };
   #writing: Promise<unknown> = Promise.resolve();
 
-  constructor({ path, log }: { path: string; log: Logger }) {
+  constructor({ path, log, onChange }: { path: string; log: Logger; onChange?: (() => void) | undefined }) {
     this.#path = path;
     this.#log = log;
+    this.#onChange = onChange;
   }
 
   get apps(): readonly AppRecord[] {
@@ -67,6 +91,10 @@ export class AppStore {
 
   get pulled(): readonly PulledImage[] {
     return this.#stored.pulled;
+  }
+
+  get cloud(): StoredApps['cloud'] {
+    return this.#stored.cloud;
   }
 
   get(appId: number): AppRecord | undefined {
@@ -143,6 +171,7 @@ export class AppStore {
       throw new MillraceError('APPS_NOT_SAVED', errorText(cause), { cause });
     }
     this.#stored = after;
+    this.#onChange?.();
     return after;
   }
 }
