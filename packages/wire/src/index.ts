@@ -1,6 +1,7 @@
 export * from './api.ts';
 export * from './api-records.ts';
 export * from './api-store.ts';
+export * from './api-targets.ts';
 export * from './batch.ts';
 export * from './config.ts';
 export * from './errors.ts';
