@@ -10,6 +10,7 @@ export * from './levels.ts';
 export * from './limits.ts';
 export * from './message.ts';
 export * from './state.ts';
+export * from './target-calls.ts';
 export * from './text.ts';
 export * from './time.ts';
 export * from './topics.ts';

@@ -55,18 +55,6 @@ import { type App, parseApp } from './schema.ts';
  *   4. What went past all of these is found by asking (1) every 15 minutes, give or take some.
  */
 
-/** Header of the answer to a state report: the version of the device's target, if it has one. */
-export const targetVersionHeader = 'millrace-target';
-/** How often a device asks for its target though nothing told it to, in ms. */
-export const targetPollMs = 15 * 60_000;
-/** Most bytes of a document, and of a message that holds one. */
-export const maxTargetBytes = 4 * 1024 * 1024;
-
-/** Path of the call that gives the document. */
-export function targetPath(uuid: string): string {
-  return `/device/v3/${encodeURIComponent(uuid)}/state`;
-}
-
 /** The document, by the device's uuid. */
 export type TargetDocument = Record<string, DeviceTarget>;
 
