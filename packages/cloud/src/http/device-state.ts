@@ -1,5 +1,4 @@
-import { balenaStatePath, MillraceError, statePath } from '@millrace/wire';
-import { targetVersionHeader } from '@millrace/wire/apps';
+import { balenaStatePath, MillraceError, statePath, targetVersionHeader } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';

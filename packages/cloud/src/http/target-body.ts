@@ -7,14 +7,11 @@ export const maxTargetBodyBytes = 2 * 1024 * 1024;
 
 const yamlTypes = ['application/yaml', 'application/x-yaml', 'text/yaml', 'text/x-yaml', 'text/plain'];
 
+const batchMessage = 'must be a number of devices, from 1, or a share of them such as "25%"';
 const batch = z
-  .union(
-    [
-      z.int().min(1).max(1_000_000).transform(String),
-      z.string().regex(/^(?:[1-9]\d{0,5}|(?:[1-9]\d?|100)%)$/),
-    ],
-    'must be a number of devices, from 1, or a share of them such as "25%"',
-  )
+  .union([z.number(), z.string()], batchMessage)
+  .transform(String)
+  .refine((text) => /^(?:[1-9]\d{0,5}|(?:[1-9]\d?|100)%)$/.test(text), batchMessage)
   .default('100%')
   .describe('How many devices at once: a number, or a share such as `25%`.');
 

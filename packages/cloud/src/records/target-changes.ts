@@ -73,6 +73,11 @@ export class TargetChanges {
     );
   }
 
+  /** Lets another process do it. */
+  async releasePushing(pusher: string): Promise<void> {
+    await this.#database.execute(sql`UPDATE target_clock SET pusher_until_ms = 0 WHERE pusher = ${pusher}`);
+  }
+
   async #rows<T>(query: ReturnType<typeof sql>): Promise<T[]> {
     const { rows } = (await this.#database.execute(query)) as unknown as { rows: T[] };
     return rows;

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { MillraceError } from '@millrace/wire';
-import { canonical, maxTargetBytes } from '@millrace/wire/apps';
+import { MillraceError, maxTargetBytes } from '@millrace/wire';
+import { canonical } from '@millrace/wire/apps';
 import type { RecordTables } from '../records/records.ts';
 import type { ReleaseRecord } from '../records/releases.ts';
 import type { TargetOwner } from '../records/targets.ts';

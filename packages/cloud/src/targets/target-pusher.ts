@@ -96,5 +96,7 @@ export class TargetPusher implements AsyncDisposable {
     this.#closed = true;
     clearInterval(this.#timer);
     await this.#pushing;
+    // When the database is gone, so is the claim in half a minute.
+    await this.#options.records.targetChanges.releasePushing(this.#id).catch(() => undefined);
   }
 }
