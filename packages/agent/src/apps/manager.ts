@@ -81,20 +81,18 @@ export class AppManager implements AsyncDisposable {
     app: App,
     { retry = false } = {},
   ): Promise<{ isChanged: boolean; view: AppView }> {
-    const { store } = this.#options;
     const { appId } = app;
     let isChanged = false;
-    const record = await store.update(appId, (before) => {
-      this.#checkOurs(before);
-      if (!before && store.apps.length >= maxApps) {
+    const record = await this.#changeHere(appId, (before, { apps }) => {
+      if (!before && apps.size >= maxApps) {
         throw new MillraceError('APP_INVALID', `there are ${maxApps} apps already`);
       }
-      if (isSameApp(before, app) && !(retry && before?.outcome === 'failed')) return before;
+      if (before && isSameApp(before, app) && !(retry && before.outcome === 'failed')) return before;
       isChanged = true;
       return nextRelease(before, { appId, given });
     });
     if (isChanged) this.#asked(appId);
-    return { isChanged, view: viewOf(record as AppRecord, this.#reconciler) };
+    return { isChanged, view: viewOf(record, this.#reconciler) };
   }
 
   /**
@@ -127,13 +125,12 @@ export class AppManager implements AsyncDisposable {
 
   /** Stops and removes all of an app; its volumes only if asked. */
   async remove(appId: number, { volumes }: { volumes: boolean }): Promise<AppView> {
-    this.#record(appId);
-    const record = await this.#options.store.update(appId, (before) => {
-      this.#checkOurs(before);
-      return before && { ...before, removing: { volumes } };
-    });
+    const record = await this.#changeHere(appId, (before) => ({
+      ...(before ?? this.#record(appId)),
+      removing: { volumes },
+    }));
     this.#asked(appId);
-    return viewOf(record as AppRecord, this.#reconciler);
+    return viewOf(record, this.#reconciler);
   }
 
   /** Services that are stopped stay so, over restarts and reboots, until they are started or another release comes. */
@@ -169,9 +166,28 @@ export class AppManager implements AsyncDisposable {
     await this.#running;
   }
 
-  #checkOurs(record: AppRecord | undefined): void {
-    if (record?.releaseUuid === undefined || !this.#options.isFollowing) return;
-    throw new MillraceError('APP_OF_CLOUD', `app ${record.appId} was deployed from the cloud`);
+  /**
+   * Changes what an app shall be because somebody here says so. A target of the cloud that is no longer followed is not
+   * in force any more then: should it be again, it is taken over anew.
+   */
+  async #changeHere(
+    appId: number,
+    change: (before: AppRecord | undefined, stored: StoredApps) => AppRecord,
+  ): Promise<AppRecord> {
+    const { store, isFollowing = false } = this.#options;
+    let record: AppRecord | undefined;
+    await store.updateAll((stored) => {
+      const before = stored.apps.get(appId);
+      const isClouds = before?.releaseUuid !== undefined;
+      if (isClouds && isFollowing) {
+        throw new MillraceError('APP_OF_CLOUD', `app ${appId} was deployed from the cloud`);
+      }
+      record = change(before, stored);
+      if (record === before) return stored;
+      const apps = new Map(stored.apps).set(appId, record);
+      return { ...stored, apps, ...(isClouds && { cloud: undefined }) };
+    });
+    return record as AppRecord;
   }
 
   /** Says what was asked for of an app, and begins. */

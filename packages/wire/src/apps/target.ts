@@ -55,6 +55,8 @@ import { type App, parseApp } from './schema.ts';
  *   4. What went past all of these is found by asking (1) every 15 minutes, give or take some.
  */
 
+export { maxTargetBytes, targetPath, targetPollMs, targetVersionHeader } from '../target-calls.ts';
+
 /** The document, by the device's uuid. */
 export type TargetDocument = Record<string, DeviceTarget>;
 

@@ -86,10 +86,12 @@ export async function takeStep(
 
 async function pull(
   { image }: Extract<Step, { kind: 'pull' }>,
-  { api, images, logins }: ExecutorOptions,
+  { api, engine, images, logins }: ExecutorOptions,
   signal: AbortSignal,
   onProgress: (percent: number) => void,
 ): Promise<void> {
+  // Another service may have brought it since the last look.
+  if ((await engine.imageId(image, signal)) !== undefined) return;
   const login = await logins.loginFor(image);
   await images.begun(image);
   try {

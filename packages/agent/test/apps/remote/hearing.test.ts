@@ -10,7 +10,7 @@ import { startProgram } from '../../../../../tests/support/programs.ts';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
 import { until } from '../../../../../tests/support/wait.ts';
 import { startAgent } from '../../../src/main.ts';
-import { deviceUuid, documentOf, release, startTargetCloud } from './target-cloud.ts';
+import { deviceUuid, documentOf, release, startTargetCloud, web } from './target-cloud.ts';
 
 const log = pino({ level: 'silent' });
 const program = fileURLToPath(new URL('./agent-process.ts', import.meta.url));
@@ -122,14 +122,35 @@ test('a device that may be deployed over MQTT takes the document from there, and
   await until(() => device.runs('r4'));
 });
 
-test('a device that is not to be deployed to asks nothing and hears nothing', async () => {
+test('a device that is not to be deployed to asks and hears nothing, and may change what came from the cloud', async () => {
+  await using dir = await tempDir();
   await using cloud = await startTargetCloud();
   cloud.want('v1', documentOf(release(1001, 'r1')));
   cloud.tells = 'report';
-  await using device = await startDevice({ CLOUD_ENDPOINT: cloud.url, CLOUD_DEPLOY: 'off' });
-  await until(() => (device.agent.state.report?.reports ?? 0) > 0);
-  expect(cloud.answers).toEqual([]);
-  expect(device.agent.state.target).toBeUndefined();
+  const start = (cloudDeploy: string) =>
+    startDevice({ DATA_DIR: dir.path, CLOUD_ENDPOINT: cloud.url, CLOUD_DEPLOY: cloudDeploy });
+  const deploy = (url: string) => {
+    const body = JSON.stringify({ services: [web({ environment: { OWN: '1' } })] });
+    return fetch(`${url}/v1/apps/1001`, { method: 'POST', body });
+  };
+  {
+    await using device = await start('on');
+    await until(() => device.runs('r1'));
+    expect((await deploy(device.agent.deviceApiUrl)).status).toBe(409);
+  }
+  const asked = cloud.answers.length;
+  {
+    await using device = await start('off');
+    await until(() => (device.agent.state.report?.reports ?? 0) > 0);
+    expect(cloud.answers).toHaveLength(asked);
+    expect(device.agent.state.target).toBeUndefined();
+    expect(await device.runs('r1')).toBe(true);
+    expect((await deploy(device.agent.deviceApiUrl)).status).toBe(202);
+    expect(await device.runs('r1')).toBe(false);
+  }
+  // Back in the cloud's hands it is what its target says, though that is still the same.
+  await using device = await start('on');
+  await until(() => device.runs('r1'));
   await expect(startDevice({ CLOUD_DEPLOY: 'mqtt' })).rejects.toThrow(
     'CLOUD_DEPLOY="mqtt" is set, but not MQTT_BROKER',
   );
