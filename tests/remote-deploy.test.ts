@@ -109,7 +109,7 @@ test('what is deployed from the cloud runs on the devices, or does not, and the 
   expect(seen.stdout).toMatch(
     /shop \(\d+\): release \w{8} of the fleet, runs \w{8}: failed \(rejected\)\n {4}SERVICE_UNWELL: /,
   );
-  expect(seen.stdout).toMatch(/web {2}Running/);
+  expect(seen.stdout).toMatch(/web {2}(Starting|Running) {2}/);
   expect((await run('devices', '--fleet', 'tills')).stdout).toMatch(
     /Till 1 +till-1 +tills +online .* shop \w{8} rejected/,
   );
