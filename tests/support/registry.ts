@@ -14,10 +14,10 @@ export interface TestRegistry extends AsyncDisposable {
   readonly login: { username: string; password: string };
   readonly auth: string;
   /**
-   * Pushes images, each with a layer that no other has, so that pulling it takes a download. Resolves when the engine
-   * has them no longer.
+   * Pushes images, each with a layer of so many bytes that no other has, so that pulling it takes a download. Resolves
+   * when the engine has them no longer.
    */
-  push(engine: TestEngine, repository: string, ...tags: string[]): Promise<void>;
+  push(engine: TestEngine, repository: string, tags: readonly string[], bytes?: number): Promise<void>;
   /** Gives an image that is there one more tag. */
   tag(repository: string, from: string, to: string): Promise<void>;
 }
@@ -63,11 +63,11 @@ export async function startRegistry({ isPrivate = false } = {}): Promise<TestReg
     const { ok, status } = await fetch(`${manifests}/${to}`, put);
     if (!ok) throw new Error(`the registry answered ${status}`);
   };
-  const push = async (engine: TestEngine, repository: string, ...tags: string[]) => {
+  const push = async (engine: TestEngine, repository: string, tags: readonly string[], bytes = 1000) => {
     const { docker } = engine;
     const repo = `${address}/${repository}`;
     for (const tag of tags) {
-      const made = await engine.run({ cmd: ['sh', '-c', 'head -c 3000000 /dev/urandom > /blob'] });
+      const made = await engine.run({ cmd: ['sh', '-c', `head -c ${bytes} /dev/urandom > /blob`] });
       await made.wait();
       await made.commit({ repo, tag });
       await made.remove();

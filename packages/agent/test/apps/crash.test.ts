@@ -104,7 +104,7 @@ test('killed at each request that changes something, every process goes on where
   const story = new Story({ engine, gate, dataDir: dir.path });
   const stranger = await engine.run({ name: 'stranger', cmd: ['sleep', '1000'] });
   await using registry = await startRegistry();
-  await registry.push(engine, 'web', '1', '2', '3');
+  await registry.push(engine, 'web', ['1', '2', '3']);
   const image = (tag: string) => `${registry.address}/web:${tag}`;
   const isSo = (outcome: string, tag: string, ...containers: string[]) =>
     story.untilThrough(

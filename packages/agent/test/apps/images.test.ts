@@ -1,10 +1,10 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
+import { busyboxImage, startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { startRegistry, type TestRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
@@ -40,14 +40,16 @@ async function startDevice(env: Record<string, string> = {}) {
     for (const id of ids) await apps.ask('DELETE', `/apps/${id}`);
     for (const id of ids) await apps.gone(id);
   };
-  return { apps, logins, images, remove, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+  /** What is on record as pulled. */
+  const pulled = async () => JSON.parse(await readFile(join(dir.path, 'data', 'apps.json'), 'utf8')).pulled;
+  return { apps, logins, images, pulled, remove, [Symbol.asyncDispose]: () => parts.disposeAsync() };
 }
 
 test('an image is pulled with the login for its registry; until it is there, what runs goes on', async () => {
   await using device = await startDevice();
   const { apps } = device;
   const repository = `${registry.address}/shop/web`;
-  await registry.push(engine, 'shop/web', '1');
+  await registry.push(engine, 'shop/web', ['1']);
   const imageName = `${repository}:2`;
   await apps.deploy(2001, [service('web'), service('db')]);
   const before = await apps.running(2001);
@@ -67,7 +69,7 @@ test('an image is pulled with the login for its registry; until it is there, wha
 test('a registry that refuses is named; the file of logins is read anew, and shown nowhere', async () => {
   await using device = await startDevice();
   const { apps, logins } = device;
-  await registry.push(engine, 'private/web', '1');
+  await registry.push(engine, 'private/web', ['1']);
   const services = [service('web', { imageName: `${registry.address}/private/web:1` })];
   const seen: string[] = [];
   const refused = async (content: object | string) => {
@@ -110,8 +112,8 @@ test('images that only the release before used go when that is gone for good; sh
   await using device = await startDevice();
   const { apps, images } = device;
   const image = (name: string) => `${registry.address}/old/${name}`;
-  await registry.push(engine, 'old/web', '1', '2', '3');
-  for (const name of ['shared', 'used', 'brought']) await registry.push(engine, `old/${name}`, '1');
+  await registry.push(engine, 'old/web', ['1', '2', '3']);
+  for (const name of ['shared', 'used', 'brought']) await registry.push(engine, `old/${name}`, ['1']);
   const web = (tag: string, more: object = {}) => service('web', { imageName: image(`web:${tag}`), ...more });
   const shared = service('shared', { imageName: image('shared:1') });
   const used = service('used', { imageName: image('used:1') });
@@ -144,16 +146,32 @@ test('images that only the release before used go when that is gone for good; sh
   await device.remove(2003);
   await become('shared:1', 'used:1', 'brought:1');
   await stranger.remove();
+  // What somebody else puts under the name of one that we pulled is not ours.
+  await engine.docker.getImage(busyboxImage).tag({ repo: image('shared'), tag: '1' });
   await device.remove(2004);
-  await become('brought:1');
-  await engine.docker.getImage(image('brought:1')).remove();
+  await become('shared:1', 'brought:1');
+  for (const name of ['shared:1', 'brought:1']) await engine.docker.getImage(image(name)).remove();
+});
+
+test('an image that could not be pulled, and came by other means, is not taken for ours', async () => {
+  await using device = await startDevice();
+  const { apps, images } = device;
+  const imageName = `${registry.address}/late/web:1`;
+  await apps.deploy(2007, [service('web', { imageName })]);
+  await apps.until(2007, ({ services: [web] }) => web?.error?.code === 'IMAGE_MISSING');
+  await engine.docker.getImage(busyboxImage).tag({ repo: `${registry.address}/late/web`, tag: '1' });
+  await apps.running(2007);
+  expect(await device.pulled()).toEqual([]);
+  await device.remove(2007);
+  expect(await images()).toEqual([imageName]);
+  await engine.docker.getImage(imageName).remove();
 });
 
 test('old images stay when the settings say so', async () => {
   await using device = await startDevice({ APPS_KEEP_IMAGES: 'true' });
   const { apps, images } = device;
   const imageName = `${registry.address}/kept/web:1`;
-  await registry.push(engine, 'kept/web', '1');
+  await registry.push(engine, 'kept/web', ['1']);
   await apps.deploy(2005, [service('web', { imageName })]);
   await apps.running(2005);
   await apps.deploy(2005, [service('web')]);
@@ -191,7 +209,7 @@ test('how far a download is shows while it goes on', async () => {
   const address = `127.0.0.1:${(relay.address() as AddressInfo).port}`;
   await using device = await startDevice();
   const { apps, logins } = device;
-  await registry.push(engine, 'slow/web', '1');
+  await registry.push(engine, 'slow/web', ['1'], 3_000_000);
   await logins({ auths: { [address]: { auth: registry.auth } } });
   await apps.deploy(2006, [service('web', { imageName: `${address}/slow/web:1` })]);
   const app = await apps.until(2006, ({ services: [web] }) => (web?.downloadProgress ?? 0) > 20);

@@ -47,7 +47,7 @@ import { type App, parseApp } from './schema.ts';
  *      `If-None-Match: "<version>"` 304 when it is the same; 404 when there is none.
  *   2. MQTT: a retained message, QoS 1, on `device/{uuid}/target`: {"version":"…","state":<the document>}. A document
  *      too large for a message (`limits.maxPublishBytes`) is left out, {"version":"…"}, and fetched by 1. An empty
- *      message clears it: no target.
+ *      message clears it: no target. A device that can ask takes any message only as a reason to (decision 31).
  *   3. Over HTTPS: the answer of `PATCH …/device/state` carries `Millrace-Target: <version>`, and a log stream that
  *      was opened with `Millrace-Acks: stream` has lines {"target":"<version>"} among its acknowledgements: one at its
  *      start, one for each change. The device fetches by 1 when it is another version than the one it has. Without a
