@@ -2,6 +2,7 @@ import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Docker from 'dockerode';
+import { isAlive } from './alive.ts';
 import {
   type Daemon,
   killProcessesOf,
@@ -269,13 +270,4 @@ async function removeEngine(root: string): Promise<void> {
   await killProcessesOf(root);
   await removeShimSockets(join(root, 'containerd-state'));
   await removeTree(root);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }
