@@ -22,6 +22,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     env: { UV_THREADPOOL_SIZE: '24' },
+    // The embedded PostgreSQL is WebAssembly: to optimise it costs more than a test can win by it.
+    execArgv: ['--liftoff-only'],
     setupFiles: ['tests/support/property-seed.ts'],
     // What judges a change runs beside others on machines of unknown load: a failure must happen twice there to count.
     // It is printed all the same.

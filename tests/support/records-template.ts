@@ -21,7 +21,7 @@ export async function copyEmptyRecords(dataDir: string): Promise<void> {
 
 /** Several test files may come at once: one makes it, and the others wait. */
 async function make(template: string): Promise<void> {
-  const unfinished = `${template}.unfinished`;
+  const unfinished = `${template}.${process.pid}`;
   const maker = `${template}.maker`;
   await mkdir(cacheDir, { recursive: true });
   const made = await until(
@@ -47,7 +47,8 @@ async function make(template: string): Promise<void> {
     const { openEmbedded } = await import('../../packages/cloud/src/records/database.ts');
     const { close } = await openEmbedded(unfinished);
     await close();
-    await rename(unfinished, template);
+    // Should two have taken the place of one that was killed, either's is as good.
+    await rename(unfinished, template).catch(() => rm(unfinished, { recursive: true, force: true }));
   } finally {
     await rm(maker, { force: true });
   }
