@@ -57,6 +57,8 @@ export interface TestEngine extends AsyncDisposable {
   run(options: RunOptions): Promise<Docker.Container>;
   /** Creates a container without starting it. */
   create(options: RunOptions): Promise<Docker.Container>;
+  /** Removes all containers, for tests that share an engine and each want it empty. */
+  clear(): Promise<void>;
   /** Stops dockerd in order (its containers too, unless `liveRestore`), and starts it again. */
   restart(): Promise<void>;
   /** Stops dockerd in order. */
@@ -144,6 +146,11 @@ class PrivateEngine implements TestEngine {
     const container = await this.create(options);
     await container.start();
     return container;
+  }
+
+  async clear(): Promise<void> {
+    const all = await this.docker.listContainers({ all: true });
+    await Promise.all(all.map(({ Id }) => this.docker.getContainer(Id).remove({ force: true, v: true })));
   }
 
   async restart(): Promise<void> {
