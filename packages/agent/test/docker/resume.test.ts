@@ -75,6 +75,8 @@ test('an agent that is restarted again and again in the middle of a burst loses 
 });
 
 test('what containers wrote while the agent was down is read, also of those that have ended; positions of removed ones go', async () => {
+  // One of its own: of what earlier tests removed an engine tells, too.
+  await using engine = await startEngine();
   const journal = new MemoryJournal();
   const script =
     'echo 1; while [ ! -e /tmp/go ]; do sleep 0.01; done; seq 2 500; echo error >&2; printf half';
