@@ -39,7 +39,7 @@ export default defineConfig({
   test: {
     include: ['packages/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
     pool: 'forks',
-    // Two cores: more files at once only makes engines and brokers starve each other.
+    // Two cores, both busy: with three files at once the run took as long, and each test half as long again.
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
     testTimeout: 60_000,
