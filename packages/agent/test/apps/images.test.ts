@@ -3,7 +3,7 @@ import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { busyboxImage, startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { startRegistry, type TestRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
