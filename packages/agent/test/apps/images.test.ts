@@ -46,6 +46,9 @@ async function startDevice(env: Record<string, string> = {}) {
 }
 
 test('an image is pulled with the login for its registry; until it is there, what runs goes on', async () => {
+  // The pause before the next attempt is a random share of up to a minute.
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0.02);
+  onTestFinished(() => random.mockRestore());
   await using device = await startDevice();
   const { apps } = device;
   const repository = `${registry.address}/shop/web`;
