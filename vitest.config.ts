@@ -17,7 +17,6 @@ const longestS: Record<string, number> = {
   'test/apps/crash': 25,
   'records/records': 25,
   'store/search': 20,
-  'targets/push': 18,
   'main/cloud': 20,
   'retention/removal': 20,
   'tests/logs-command': 20,

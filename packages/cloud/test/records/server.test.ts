@@ -32,6 +32,14 @@ test('two clouds that start at once on an empty database share it', async () => 
   using stream = new StreamClient({ url: second.url, uuid: 'd1', key, acks: true });
   stream.send(batch('journal01', 1, 3));
   await stream.acked(3);
+  // What one of them is told, the devices of the other learn of.
+  const deployed = await fetch(`${first.url}/api/v1/devices/d1/target`, {
+    method: 'PUT',
+    headers: { ...bearer(adminToken), 'content-type': 'application/yaml' },
+    body: 'name: shop\nservices: {web: {image: nginx}}',
+  });
+  expect(deployed.status).toBe(202);
+  await until(() => stream.body.includes('{"target":'), { what: () => `a version; ${stream.body}` });
   for (const { url: address } of [first, second]) {
     const answer = await fetch(`${address}/api/v1/devices`, { headers: bearer(adminToken) });
     expect(await answer.json()).toMatchObject({ devices: [{ uuid: 'd1', registered: true }] });

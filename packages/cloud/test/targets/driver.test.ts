@@ -73,12 +73,15 @@ describe.each(databaseKinds)('targets in a database that is %s', (kind) => {
     );
   }
 
+  /** What the drivers said, in whichever process. */
+  const said: { msg: string; batch?: number; device?: string }[] = [];
+  const heard = pino({ level: 'info' }, { write: (line: string) => said.push(JSON.parse(line)) });
   const driverOn = (on: Records, tickMs = 20) =>
     new RolloutDriver({
       records: on,
       presence: new Presence({ records: on, log }),
       onChange: () => undefined,
-      log,
+      log: heard,
       tickMs,
     });
 
@@ -105,6 +108,11 @@ describe.each(databaseKinds)('targets in a database that is %s', (kind) => {
       { what: () => `the end; ${JSON.stringify(first)}` },
     );
     await Promise.all(drivers.map((driver) => driver[Symbol.asyncDispose]()));
+    // Each step was taken by one of them.
+    const batches = said.filter(({ msg }) => msg === 'rollout: a batch was begun').map(({ batch }) => batch);
+    expect(batches).toEqual([1, 2, 3]);
+    expect(said.filter(({ msg }) => msg === 'rollout: done')).toHaveLength(1);
+    expect(said.filter(({ msg }) => msg === 'rollout: a device is done')).toHaveLength(7);
     const sizes = [1, 2, 3].map((no) => [...seen.values()].filter((batchNo) => batchNo === no).length);
     expect(sizes).toEqual([3, 3, 1]);
     expect([...seen.keys()].sort()).toEqual(uuids);

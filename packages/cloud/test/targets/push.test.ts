@@ -1,10 +1,8 @@
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
 import { expect, test } from 'vitest';
 import { startMosquitto } from '../../../../tests/support/mosquitto.ts';
-import { startPostgres } from '../../../../tests/support/postgres.ts';
 import { until } from '../../../../tests/support/wait.ts';
-import { adminToken, joinKey, startTestCloud } from '../support/cloud.ts';
-import { startProcess } from '../support/start-process.ts';
+import { adminToken, startTestCloud } from '../support/cloud.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
 import { appOf, compose, Targets } from './fleet.ts';
 
@@ -142,31 +140,4 @@ test('Mosquitto keeps the target of each device, also of what changed while it o
   await broker.start();
   await holds('ext', 'nginx:2');
   await holds('gone', undefined);
-});
-
-test('of two processes on one database, one tells the devices of the other', {
-  timeout: 120_000,
-}, async () => {
-  await using server = await startPostgres();
-  const databaseUrl = await server.database();
-  await using first = await startProcess(databaseUrl);
-  await using second = await startProcess(databaseUrl);
-  const auth = (token: string) => ({
-    authorization: `Bearer ${token}`,
-    'content-type': 'application/json',
-  });
-  const key = 'key-of-the-device-far';
-  const call = async (url: string, path: string, method: string, token: string, body: unknown) => {
-    const answer = await fetch(`${url}${path}`, { method, headers: auth(token), body: JSON.stringify(body) });
-    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
-    return answer;
-  };
-  await call(first.url, '/device/register', 'POST', joinKey, { uuid: 'far', api_key: key });
-  await call(first.url, '/api/v1/fleets', 'POST', adminToken, { name: 'wide' });
-  await call(first.url, '/api/v1/devices/far', 'PATCH', adminToken, { fleet: 'wide' });
-  using stream = new StreamClient({ url: second.url, uuid: 'far', key, acks: true });
-  await call(second.url, '/api/v3/device/state', 'PATCH', key, { far: { status: 'Idle' } });
-  const app = { appName: 'shop', services: [{ serviceName: 'web', imageName: 'nginx' }] };
-  await call(first.url, '/api/v1/fleets/wide/target', 'PUT', adminToken, { apps: [app] });
-  await until(() => stream.body.includes('{"target":'), { what: () => `the version; ${stream.body}` });
 });

@@ -163,19 +163,16 @@ function targetService(given: Mapping, service: App['services'][number]): Target
 
 const uuid = z.string().regex(/^[0-9a-zA-Z-]{1,64}$/);
 const texts = z.record(z.string(), z.unknown());
-const documentSchema = z.record(
-  z.string(),
-  z.object({
-    apps: z.record(
-      uuid,
-      z.object({
-        id: z.int().min(1),
-        name: z.string().optional(),
-        releases: z.record(uuid, z.object({ id: z.int().min(0).optional(), services: texts })),
-      }),
-    ),
-  }),
-);
+const deviceSchema = z.object({
+  apps: z.record(
+    uuid,
+    z.object({
+      id: z.int().min(1),
+      name: z.string().optional(),
+      releases: z.record(uuid, z.object({ id: z.int().min(0).optional(), services: texts })),
+    }),
+  ),
+});
 const serviceEnvelope = z.object({
   id: z.int().min(0).optional(),
   image: z.unknown(),
@@ -191,13 +188,17 @@ const serviceEnvelope = z.object({
  * @throws MillraceError `TARGET_INVALID` when it is not a target of this device
  */
 export function readTarget(document: unknown, deviceUuid: string): (AppRelease | UnreadableRelease)[] {
-  const parsed = documentSchema.safeParse(document);
+  // balena's holds the devices that depend on this one, too.
+  const devices = texts.safeParse(document);
+  if (!devices.success || !Object.hasOwn(devices.data, deviceUuid)) {
+    throw new MillraceError('TARGET_INVALID', `it is not for device ${deviceUuid}`);
+  }
+  const parsed = deviceSchema.safeParse(devices.data[deviceUuid]);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     throw new MillraceError('TARGET_INVALID', `${issue?.path.join('.') || 'it'}: ${issue?.message}`);
   }
-  const own = Object.hasOwn(parsed.data, deviceUuid) ? parsed.data[deviceUuid] : undefined;
-  if (!own) throw new MillraceError('TARGET_INVALID', `it is not for device ${deviceUuid}`);
+  const own = parsed.data;
   return Object.entries(own.apps).map(([appUuid, { id: appId, name, releases }]) => {
     const [[releaseUuid, release] = ['', undefined], ...others] = Object.entries(releases);
     const ids = { appId, appUuid, releaseUuid };
