@@ -3,7 +3,7 @@ import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import { busyboxImage, startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { startRegistry, type TestRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
@@ -46,6 +46,9 @@ async function startDevice(env: Record<string, string> = {}) {
 }
 
 test('an image is pulled with the login for its registry; until it is there, what runs goes on', async () => {
+  // The pause before the next attempt is a random share of up to a minute.
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0.02);
+  onTestFinished(() => random.mockRestore());
   await using device = await startDevice();
   const { apps } = device;
   const repository = `${registry.address}/shop/web`;

@@ -97,14 +97,18 @@ export class TargetRecords {
   /** Where the targets of some devices come from, in their order; of unknown devices too. */
   async pointers(uuids: readonly string[]): Promise<TargetPointers[]> {
     if (uuids.length === 0) return [];
+    // LIMIT keeps each look-up one by its index: for one device, as is asked most, the planner would read whole tables.
     const { rows } = (await this.#database.execute(sql`
-      SELECT asked.uuid, devices.name, devices.fleet, own.target::float8 AS own,
-             coalesce(reached.target, fleet_targets.stable)::float8 AS "ofFleet"
+      SELECT asked.uuid, device.name, device.fleet, own.target::float8 AS own,
+             coalesce(reached.target, stable.target)::float8 AS "ofFleet"
       FROM unnest(${sql.param([...uuids])}::text[]) WITH ORDINALITY AS asked (uuid, place)
-      LEFT JOIN devices ON devices.uuid = asked.uuid
-      LEFT JOIN device_targets AS own ON own.device = asked.uuid
-      LEFT JOIN fleet_targets ON fleet_targets.fleet = devices.fleet
-      LEFT JOIN fleet_devices AS reached ON reached.device = asked.uuid AND reached.fleet = devices.fleet
+      LEFT JOIN LATERAL (SELECT name, fleet FROM devices WHERE uuid = asked.uuid LIMIT 1) AS device ON true
+      LEFT JOIN LATERAL (SELECT target FROM device_targets WHERE device = asked.uuid LIMIT 1) AS own ON true
+      LEFT JOIN LATERAL (
+        SELECT stable AS target FROM fleet_targets WHERE fleet = device.fleet LIMIT 1) AS stable ON true
+      LEFT JOIN LATERAL (
+        SELECT target FROM fleet_devices AS row WHERE row.device = asked.uuid AND row.fleet = device.fleet LIMIT 1
+      ) AS reached ON true
       ORDER BY asked.place`)) as unknown as { rows: TargetPointers[] };
     return rows;
   }

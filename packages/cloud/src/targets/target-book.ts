@@ -21,9 +21,14 @@ export interface VersionedTarget {
   document: TargetDocument;
 }
 
+/** Targets of which the releases are held: each is some hundred bytes. */
+const maxKnown = 10_000;
+
 /** The targets of devices: of each the apps of its fleet, as far as a rollout has come, and over them its own. */
 export class TargetBook {
   readonly #records: Records;
+  /** Uuids of the releases of targets, by app; neither ever changes. */
+  readonly #known = new Map<number, ReadonlyMap<number, string>>();
 
   constructor({ records }: { records: Records }) {
     this.#records = records;
@@ -38,13 +43,45 @@ export class TargetBook {
       const { appId, uuid: releaseUuid, id: releaseId } = release;
       return { appId, appUuid: appUuidOf(appId), releaseUuid, releaseId, given, app: parseApp(given) };
     });
-    return { version: versionOf(now), document: targetDocument({ uuid, name: nameOf(now) }, apps) };
+    const version = versionOf(
+      now,
+      now.releases.map(({ release }) => release.uuid),
+    );
+    return { version, document: targetDocument({ uuid, name: nameOf(now) }, apps) };
   }
 
-  /** The versions for those of some devices that have a target. */
+  /** The versions for those of some devices that have a target. Asked for with each report: one query, mostly. */
   async versions(uuids: readonly string[]): Promise<Map<string, string>> {
-    const targets = await targetsNow(this.#records, uuids);
-    return new Map([...targets].map(([uuid, now]) => [uuid, versionOf(now)]));
+    const pointers = await this.#records.targets.pointers(uuids);
+    await this.#learn(pointers.flatMap(({ own, ofFleet }) => [own, ofFleet]).filter((id) => id !== null));
+    const of = (id: number | null) => (id === null ? undefined : this.#known.get(id)) ?? [];
+    const versions = new Map<string, string>();
+    for (const pointer of pointers) {
+      if (pointer.own === null && pointer.ofFleet === null) continue;
+      const byApp = [...new Map([...of(pointer.ofFleet), ...of(pointer.own)])].sort(([a], [b]) => a - b);
+      versions.set(
+        pointer.uuid,
+        versionOf(
+          pointer,
+          byApp.map(([, release]) => release),
+        ),
+      );
+    }
+    return versions;
+  }
+
+  async #learn(ids: readonly number[]): Promise<void> {
+    if (this.#known.size > maxKnown) this.#known.clear();
+    const missing = [...new Set(ids)].filter((id) => !this.#known.has(id));
+    if (missing.length === 0) return;
+    const targets = await this.#records.targets.byIds(missing);
+    const releases = await this.#records.releases.byIds(
+      [...targets.values()].flatMap((target) => target.releases),
+    );
+    for (const target of targets.values()) {
+      const known = target.releases.flatMap((id) => releases.get(id) ?? []);
+      this.#known.set(target.id, new Map(known.map(({ appId, uuid }) => [appId, uuid])));
+    }
   }
 
   /** What is retained for a device on its topic; empty when it has no target. */
@@ -80,8 +117,8 @@ export async function targetsNow(
 }
 
 /** A document follows from the releases in it, which never change, and the device's name. */
-function versionOf(target: DeviceTargetNow): string {
-  const parts = [target.uuid, nameOf(target), ...target.releases.map(({ release }) => release.uuid)];
+function versionOf(device: TargetPointers, releases: readonly string[]): string {
+  const parts = [device.uuid, nameOf(device), ...releases];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 }
 

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { adminToken, joinKey } from './cloud.ts';
 
@@ -18,7 +18,7 @@ export async function startProcess(
   databaseUrl: string,
   env: Record<string, string> = {},
 ): Promise<CloudProcess> {
-  const dir = await tempDir();
+  const dir = await memoryDir();
   const child: ChildProcess = spawn(process.execPath, [cloudProcess], {
     env: {
       ...process.env,

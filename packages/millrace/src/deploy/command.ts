@@ -101,6 +101,7 @@ async function watch({
   const apps = new Set(deployed.changes.map(({ appId }) => appId));
   try {
     for (;;) {
+      const startedMs = performance.now();
       const seen =
         found.kind === 'device'
           ? progressOfDevice(await client.targets.ofDevice(found.device.uuid, { signal }), apps)
@@ -110,7 +111,8 @@ async function watch({
         printer.end(seen.outcome);
         return seen.outcome;
       }
-      await pause(lookMs, undefined, { signal });
+      // How a large fleet is takes the cloud some time to tell.
+      await pause(Math.max(lookMs, 4 * (performance.now() - startedMs)), undefined, { signal });
     }
   } catch (error) {
     if (signal.aborted) return undefined;

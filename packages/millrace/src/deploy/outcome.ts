@@ -37,7 +37,7 @@ export function progressOfDevice(target: DeviceTargetInfo, deployed: ReadonlySet
   return { rows, summary, ...(outcome && { outcome }) };
 }
 
-export function progressOfFleet({ rollout, devices }: FleetTargetInfo): ProgressSeen {
+export function progressOfFleet({ apps, rollout, devices }: FleetTargetInfo): ProgressSeen {
   if (!rollout) {
     return { rows: [], summary: '', outcome: { isGood: false, text: 'the target was taken back meanwhile' } };
   }
@@ -46,7 +46,9 @@ export function progressOfFleet({ rollout, devices }: FleetTargetInfo): Progress
     const percent = busy?.downloadProgress == null ? '' : ` ${busy.downloadProgress} %`;
     const status = busy?.updateStatus == null ? '' : `${busy.updateStatus}${percent}`;
     const offline = device.online ? '' : 'offline';
-    const detail = device.error ?? (device.state === 'done' ? '' : status || offline);
+    // Apps that a device has for itself stand over those of its fleet.
+    const own = device.apps.length < apps.length ? 'has apps of its own' : '';
+    const detail = device.error ?? (device.state === 'done' ? own : status || offline);
     return { name: device.name ?? device.uuid, state: device.state, detail };
   });
   const { waiting, updating, done, failed } = rollout.devices;
