@@ -184,7 +184,7 @@ test('old images stay when the settings say so', async () => {
   await engine.docker.getImage(imageName).remove();
 });
 
-test('how far a download is shows while it goes on', async () => {
+test('how far a download is shows while it goes on; when the engine dies in the middle of it, it is begun anew', async () => {
   const goOn = Promise.withResolvers<void>();
   // The registry over a slow line, which stops in the middle of a layer.
   const relay = createServer((incoming, outgoing) => {
@@ -214,11 +214,21 @@ test('how far a download is shows while it goes on', async () => {
   const { apps, logins } = device;
   await registry.push(engine, 'slow/web', ['1'], 3_000_000);
   await logins({ auths: { [address]: { auth: registry.auth } } });
-  await apps.deploy(2006, [service('web', { imageName: `${address}/slow/web:1` })]);
+  const imageName = `${address}/slow/web:1`;
+  await apps.deploy(2006, [service('web', { imageName })]);
   const app = await apps.until(2006, ({ services: [web] }) => (web?.downloadProgress ?? 0) > 20);
   expect(app).toMatchObject({ state: 'deploying', services: [{ status: 'pulling' }] });
   expect(app.services[0]?.downloadProgress).toBeLessThan(80);
+  await engine.kill();
+  await apps.until(2006, ({ error }) => error?.code === 'ENGINE_UNREACHABLE');
   goOn.resolve();
+  await engine.start();
   await apps.running(2006);
   await device.remove(2006);
+  const left = () =>
+    engine.docker
+      .getImage(imageName)
+      .inspect()
+      .catch(() => undefined);
+  await until(async () => !(await left()), { what: 'the image that was pulled in the end to be removed' });
 });

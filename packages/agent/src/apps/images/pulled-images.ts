@@ -1,7 +1,6 @@
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { AppEngine } from '../engine/app-engine.ts';
-import type { Observed } from '../engine/observed.ts';
 import { imagesNeeded } from '../reconcile/wanted.ts';
 import type { AppStore, PulledImage } from '../target/store.ts';
 
@@ -11,6 +10,14 @@ export interface PulledImagesOptions {
   /** Old images stay. */
   keep: boolean;
   log: Logger;
+}
+
+export interface SweepOptions {
+  /** Whether an image is on its way. */
+  isPulling: (image: string) => boolean;
+  /** Called at the end of a sweep during which another one was asked for. */
+  again: () => void;
+  signal: AbortSignal;
 }
 
 // What the engine refuses it will refuse for a while: an image that is built on it, a container that came in between.
@@ -26,43 +33,40 @@ export class PulledImages {
   readonly #options: PulledImagesOptions;
   readonly #refusedUntilMs = new Map<string, number>();
   #sweeping: Promise<void> | undefined;
+  #isAskedAgain = false;
 
   constructor(options: PulledImagesOptions) {
     this.#options = options;
   }
 
-  /** What is to be looked at, beside the images of the apps. */
-  get names(): string[] {
-    return this.#options.store.pulled.map(({ image }) => image);
-  }
-
   begun(image: string): Promise<void> {
-    return this.#note(image, { image });
+    return this.#note({ image });
   }
 
   async pulled(image: string, signal: AbortSignal): Promise<void> {
     const id = await this.#options.engine.imageId(image, signal);
-    if (id !== undefined) await this.#note(image, { image, id });
+    if (id !== undefined) await this.#note({ image, id });
   }
 
   async failed(image: string): Promise<void> {
     const noted = this.#options.store.pulled.find((other) => other.image === image);
-    if (noted && noted.id === undefined) await this.#note(image, undefined);
+    if (noted && noted.id === undefined) await this.#replace(noted, undefined);
   }
 
-  /**
-   * Begins to remove what no app needs, if that is not under way. `isPulling` tells of images that are on their way.
-   * Never rejects.
-   */
-  sweep(seen: Observed, isPulling: (image: string) => boolean, signal: AbortSignal): void {
-    if (this.#sweeping || this.#options.store.pulled.length === 0) return;
-    const { log } = this.#options;
-    this.#sweeping = this.#sweep(seen, isPulling, signal)
+  /** Begins to remove what no app needs, if that is not under way. Never rejects. */
+  sweep(options: SweepOptions): void {
+    const { log, store } = this.#options;
+    this.#isAskedAgain = this.#sweeping !== undefined;
+    if (this.#sweeping || store.pulled.length === 0) return;
+    this.#sweeping = this.#sweep(options)
       .catch((error: unknown) => {
-        if (!signal.aborted) log.warn({ error: errorText(error) }, 'old images could not be looked at');
+        if (!options.signal.aborted) {
+          log.warn({ error: errorText(error) }, 'old images could not be looked at');
+        }
       })
       .finally(() => {
         this.#sweeping = undefined;
+        if (this.#isAskedAgain) options.again();
       });
   }
 
@@ -71,21 +75,21 @@ export class PulledImages {
     await this.#sweeping;
   }
 
-  async #sweep(seen: Observed, isPulling: (image: string) => boolean, signal: AbortSignal): Promise<void> {
-    const { store, keep } = this.#options;
+  async #sweep({ isPulling, signal }: SweepOptions): Promise<void> {
+    const { engine, store, keep } = this.#options;
     const needed = this.#needed();
     // One that nobody can read may need any of them.
     if (!needed) return;
     for (const pulled of store.pulled) {
       const { image, id } = pulled;
-      if (signal.aborted || isPulling(image)) continue;
-      const present = seen.images.get(image);
+      if (signal.aborted || isPulling(image) || (needed.has(image) && id !== undefined)) continue;
+      const present = await engine.imageId(image, signal);
       if (needed.has(image)) {
-        if (id === undefined && present !== undefined) await this.#note(image, { image, id: present });
+        if (present !== undefined) await this.#replace(pulled, { image, id: present });
       } else if (present === undefined || (id !== undefined && id !== present)) {
         // Somebody else has removed it, or brought another under its name.
-        await this.#note(image, undefined);
-      } else if (!keep) await this.#remove({ image, id: present }, signal);
+        await this.#replace(pulled, undefined);
+      } else if (!keep) await this.#remove(pulled, present, signal);
     }
   }
 
@@ -98,7 +102,8 @@ export class PulledImages {
     }
   }
 
-  async #remove({ image, id }: Required<PulledImage>, signal: AbortSignal): Promise<void> {
+  async #remove(pulled: PulledImage, id: string, signal: AbortSignal): Promise<void> {
+    const { image } = pulled;
     const { engine, log } = this.#options;
     if (performance.now() < (this.#refusedUntilMs.get(image) ?? 0)) return;
     if (await engine.isImageUsed(id, signal)) return;
@@ -114,20 +119,30 @@ export class PulledImages {
       return;
     }
     this.#refusedUntilMs.delete(image);
-    await this.#note(image, undefined);
+    await this.#replace(pulled, undefined);
   }
 
-  /** One that cannot be saved is no reason not to go on: at worst an image stays. */
-  async #note(image: string, entry: PulledImage | undefined): Promise<void> {
+  #note(entry: PulledImage): Promise<void> {
+    return this.#save((before) => [...before.filter(({ image }) => image !== entry.image), entry]);
+  }
+
+  /** Only that very entry: another one may have been made since it was looked at. */
+  #replace(entry: PulledImage, by: PulledImage | undefined): Promise<void> {
+    return this.#save((before) =>
+      before.includes(entry) ? before.flatMap((other) => (other === entry ? (by ?? []) : other)) : before,
+    );
+  }
+
+  /** What cannot be saved is no reason not to go on: at worst an image stays. */
+  async #save(change: (before: readonly PulledImage[]) => readonly PulledImage[]): Promise<void> {
     const { store, log } = this.#options;
     try {
       await store.updateAll((before) => {
-        const others = before.pulled.filter((other) => other.image !== image);
-        if (!entry && others.length === before.pulled.length) return before;
-        return { ...before, pulled: entry ? [...others, entry] : others };
+        const pulled = change(before.pulled);
+        return pulled === before.pulled ? before : { ...before, pulled };
       });
     } catch (error) {
-      log.error({ image, error: errorText(error) }, 'which images were pulled could not be saved');
+      log.error({ error: errorText(error) }, 'which images were pulled could not be saved');
     }
   }
 }

@@ -137,11 +137,8 @@ export class Reconciler {
     const session = this.#session;
     if (!session || signal.aborted) return checkMs;
     const wanted = this.#readWanted();
-    const { images: pulled } = this.#options;
     const images = wanted.flatMap(({ app }) => (app instanceof MillraceError ? [] : imagesOf(app.app)));
-    images.push(...pulled.names);
     this.#touched = new Set(this.#flights.keys());
-    const pulling = this.#pulling();
     let seen: Observed;
     try {
       seen = await this.#options.engine.observe(images, session.signal);
@@ -166,13 +163,16 @@ export class Reconciler {
       if (this.#options.store.get(record.appId) !== record) continue;
       for (const step of steps) waitMs = Math.min(waitMs, this.#take(step, session));
     }
-    pulled.sweep(seen, (image) => pulling.has(image) || this.#pulling().has(image), session.signal);
+    this.#options.images.sweep({
+      isPulling: (image) => this.#isPulling(image),
+      again: () => this.wake(),
+      signal: session.signal,
+    });
     return waitMs;
   }
 
-  #pulling(): Set<string> {
-    const flights = [...this.#flights.values()];
-    return new Set(flights.flatMap(({ step }) => (step.kind === 'pull' ? [step.image] : [])));
+  #isPulling(image: string): boolean {
+    return [...this.#flights.values()].some(({ step }) => step.kind === 'pull' && step.image === image);
   }
 
   #readWanted(): { record: AppRecord; app: WantedApp | MillraceError }[] {
