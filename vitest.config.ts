@@ -5,6 +5,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const longestS: Record<string, number> = {
   'tests/chaos': 70,
   'tests/two-lanes': 55,
+  'tests/remote-deploy': 55,
   'tests/main-job': 45,
   'tests/start': 45,
   'docker/resume': 45,

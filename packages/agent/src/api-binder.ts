@@ -5,13 +5,15 @@ import {
   errorText,
   type LogMessage,
   maxRecentLogs,
+  statePath,
+  targetVersionHeader,
 } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { Backoff, type BackoffOptions } from './delivery/backoff.ts';
+import { CallFailure, callCloud } from './delivery/cloud-call.ts';
 import { withDeadline } from './delivery/pause.ts';
 import type { LocalLogBackend } from './logging/local-backend.ts';
 import { differences, haveMoved } from './state-report/differences.ts';
-import { patchState, ReportFailure } from './state-report/patch.ts';
 import { systemFacts } from './state-report/system-facts.ts';
 import type { SystemMeter } from './state-report/system-meter.ts';
 
@@ -26,6 +28,8 @@ export interface ApiBinderOptions {
   apps?: () => Promise<Record<string, AppState> | undefined>;
   /** With it each report of metrics brings the newest lines along. */
   recentLogs?: Pick<LocalLogBackend, 'getLogs'>;
+  /** Told of the version of the device's target, if the cloud has one, with each answer. */
+  onTarget?: ((version: string) => void) | undefined;
   log: Logger;
   /** Default 10 000: at most one report in this time. */
   minIntervalMs?: number;
@@ -125,14 +129,14 @@ export class ApiBinder implements AsyncDisposable {
       return this.#known.apps ? 0 : this.#sampleIntervalMs;
     } catch (error) {
       if (this.#stopping.signal.aborted) return 0;
-      const reason = error instanceof ReportFailure ? error.message : errorText(error);
+      const reason = error instanceof CallFailure ? error.message : errorText(error);
       if (reason !== this.#state.lastError) {
         this.#options.log.warn({ error: reason }, 'the state could not be reported; trying again');
       }
       this.#state.lastError = reason;
-      const afterMs = error instanceof ReportFailure ? error.afterMs : 0;
+      const afterMs = error instanceof CallFailure ? error.afterMs : 0;
       // A cloud that does not know the device may not know its state either.
-      if (error instanceof ReportFailure && error.code === 'CLOUD_REFUSED') this.#known = {};
+      if (error instanceof CallFailure && error.code === 'CLOUD_REFUSED') this.#known = {};
       // A change is no reason to ask a cloud sooner that does not answer.
       await this.#sleep(Math.max(afterMs, this.#backoff.nextMs()), false);
       return 0;
@@ -142,7 +146,7 @@ export class ApiBinder implements AsyncDisposable {
   /**
    * Sends what has changed, if anything has; metrics when it is their time, or when they have moved.
    *
-   * @throws ReportFailure when the report did not arrive
+   * @throws CallFailure when the report did not arrive
    */
   async reportCurrentState(): Promise<void> {
     const { deviceUuid, meter, apps, agentVersion } = this.#options;
@@ -172,8 +176,12 @@ export class ApiBinder implements AsyncDisposable {
   }
 
   async #send(body: string): Promise<void> {
-    const { cloudEndpoint: endpoint, apiKey, timeoutMs = 30_000 } = this.#options;
-    await patchState({ endpoint, apiKey, body, timeoutMs, signal: this.#stopping.signal });
+    const { cloudEndpoint: endpoint, apiKey, timeoutMs = 30_000, onTarget } = this.#options;
+    const { signal } = this.#stopping;
+    const call = { method: 'PATCH', path: statePath, endpoint, apiKey, body, timeoutMs, signal } as const;
+    const { headers } = await callCloud(call);
+    const target = headers[targetVersionHeader];
+    if (typeof target === 'string') onTarget?.(target);
     this.#state.reportedAtMs = Date.now();
     this.#state.reports += 1;
     this.#state.wireBytes += Buffer.byteLength(body);

@@ -1,6 +1,9 @@
 import type { Logger } from 'pino';
 import { ApiBinder } from './api-binder.ts';
 import type { Apps } from './apps/apps.ts';
+import { fetchTarget } from './apps/remote/fetch-target.ts';
+import { TargetFollower } from './apps/remote/follower.ts';
+import type { TargetNews } from './apps/remote/news.ts';
 import { type AgentConfig, readNamedFile } from './config.ts';
 import type { DeviceIdentity } from './device/identity.ts';
 import type { Journal } from './journal/journal.ts';
@@ -22,12 +25,10 @@ interface BackendOptions {
  * The MQTT backend that the configuration asks for, reading from the journal; `undefined` without a broker, and then
  * its library is not loaded either.
  */
-export async function createMqttBackend({
-  config,
-  identity,
-  journal,
-  log,
-}: BackendOptions): Promise<MqttLogBackend | undefined> {
+export async function createMqttBackend(
+  { config, identity, journal, log }: BackendOptions,
+  news: TargetNews,
+): Promise<MqttLogBackend | undefined> {
   if (!config.mqttBroker) return undefined;
   const { MqttLogBackend } = await import('./logging/mqtt-backend.ts');
   // A Millrace cloud knows the device by its uuid and key; any other broker has users of its own.
@@ -53,17 +54,16 @@ export async function createMqttBackend({
     ack: config.mqttAck,
     deviceUuid: identity.uuid,
     feed: journal.cursor('mqtt'),
+    onTarget: hearsByMqtt(config) ? (payload) => news.take(payload) : undefined,
     log,
   });
 }
 
 /** The cloud backend, likewise; `undefined` without an endpoint. */
-export function createCloudBackend({
-  config,
-  identity,
-  journal,
-  log,
-}: BackendOptions): CloudLogBackend | undefined {
+export function createCloudBackend(
+  { config, identity, journal, log }: BackendOptions,
+  news: TargetNews,
+): CloudLogBackend | undefined {
   if (!config.cloudEndpoint || !config.cloudLogs) return undefined;
   return new CloudLogBackend({
     cloudEndpoint: config.cloudEndpoint,
@@ -71,6 +71,7 @@ export function createCloudBackend({
     apiKey: deviceKey(config, identity),
     compression: config.cloudCompression,
     feed: journal.cursor('cloud'),
+    onTarget: config.cloudDeploy === 'off' ? undefined : (version) => news.hear(version),
     log,
   });
 }
@@ -78,7 +79,7 @@ export function createCloudBackend({
 /** What reports the device's state; `undefined` without an endpoint. */
 export function createApiBinder(
   { config, identity, log }: Omit<BackendOptions, 'journal'>,
-  { local, apps }: { local: LocalLogBackend; apps: Apps },
+  { local, apps, news }: { local: LocalLogBackend; apps: Apps; news: TargetNews },
 ): ApiBinder | undefined {
   if (!config.cloudEndpoint || !config.reportState) return undefined;
   return new ApiBinder({
@@ -89,11 +90,47 @@ export function createApiBinder(
     meter: new SystemMeter({ dataDir: config.dataDir }),
     apps: async () => {
       const manager = await apps.known();
-      return manager && appStates(manager.list());
+      return manager && appStates(manager.list(), manager.cloud?.refused);
     },
+    onTarget: config.cloudDeploy === 'off' ? undefined : (version) => news.hear(version),
     recentLogs: config.reportRecentLogs ? local : undefined,
     log,
   });
+}
+
+/** What keeps the device at the cloud's target; `undefined` when no cloud may say what runs here. */
+export function createTargetFollower(
+  { config, identity, log }: Omit<BackendOptions, 'journal'>,
+  apps: Apps,
+): TargetFollower | undefined {
+  if (!isFollowing(config)) return undefined;
+  const { uuid: deviceUuid } = identity;
+  const { cloudEndpoint: endpoint, cloudDeployPollMs: pollMs } = config;
+  const cloud = endpoint ? { endpoint, apiKey: deviceKey(config, identity), deviceUuid } : undefined;
+  return new TargetFollower({
+    fetch: cloud && ((version, signal) => fetchTarget(cloud, version, signal)),
+    apply: async (version, document) => {
+      const { readTarget } = await import('@millrace/wire/apps');
+      const releases = readTarget(document, deviceUuid);
+      // A device that has never had an app stays one that knows nothing of them.
+      if (releases.length === 0 && !(await apps.known())) return;
+      await (await apps.manager()).follow(version, releases);
+    },
+    applied: async () => (await apps.known())?.cloud?.version,
+    pollMs,
+    log,
+  });
+}
+
+/** Whether a cloud may say what runs here. */
+export function isFollowing({ cloudDeploy, cloudEndpoint, mqttBroker }: AgentConfig): boolean {
+  if (cloudDeploy === 'off') return false;
+  return cloudEndpoint !== undefined || (cloudDeploy === 'mqtt' && mqttBroker !== undefined);
+}
+
+/** Only where it is a Millrace cloud's topic: a broker of others may end the connection of who asks for too much. */
+function hearsByMqtt(config: AgentConfig): boolean {
+  return isFollowing(config) && (config.cloudDeploy === 'mqtt' || config.mqttAck === 'cloud');
 }
 
 function deviceKey(config: AgentConfig, identity: DeviceIdentity): string {

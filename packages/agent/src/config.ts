@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { MillraceError, type Settings, type SettingValues } from '@millrace/wire';
+import { MillraceError, type Settings, type SettingValues, targetPollMs } from '@millrace/wire';
 import * as z from 'zod';
 
 const portNumber = z.coerce
@@ -147,6 +147,17 @@ export const agentSettings = {
     defaultText: '10000',
     help: 'How long a service without a health check has to run to count as well, in ms.',
   },
+  appsKeepImages: {
+    env: 'APPS_KEEP_IMAGES',
+    schema: flag(false),
+    defaultText: 'false',
+    help: 'Whether images that the agent has pulled stay when no app needs them any more; false: they are removed.',
+  },
+  registryAuthFile: {
+    env: 'REGISTRY_AUTH_FILE',
+    schema: z.string().min(1).optional(),
+    help: "File with logins at image registries, in the form of Docker's config.json (docker login writes one). Read at each pull.",
+  },
   mqttBroker: {
     env: 'MQTT_BROKER',
     schema: url(['mqtt', 'mqtts', 'ws', 'wss']),
@@ -255,6 +266,18 @@ export const agentSettings = {
     schema: flag(false),
     defaultText: 'false',
     help: 'Whether each report of metrics, every 5 minutes, brings the newest lines along, at most 1000: where nothing but that call is allowed.',
+  },
+  cloudDeploy: {
+    env: 'CLOUD_DEPLOY',
+    schema: z.enum(['on', 'off', 'mqtt'], 'must be on, off or mqtt').default('on'),
+    defaultText: 'on',
+    help: 'Whether apps may be deployed from the cloud: on, as CLOUD_ENDPOINT says; mqtt, also as whoever may publish device/{uuid}/target at MQTT_BROKER says; off, not at all.',
+  },
+  cloudDeployPollMs: {
+    env: 'CLOUD_DEPLOY_POLL_MS',
+    schema: whole(targetPollMs, 1000, 86_400_000),
+    defaultText: String(targetPollMs),
+    help: 'How often CLOUD_ENDPOINT is asked what is to run here, beside being told at once, in ms.',
   },
   joinKey: {
     env: 'JOIN_KEY',

@@ -5,7 +5,15 @@ import { type Logger, pino } from 'pino';
 import type { ApiBinder } from './api-binder.ts';
 import { appRoutes } from './apps/api/routes.ts';
 import { Apps } from './apps/apps.ts';
-import { createApiBinder, createCloudBackend, createMqttBackend } from './backends.ts';
+import type { TargetFollower } from './apps/remote/follower.ts';
+import { TargetNews } from './apps/remote/news.ts';
+import {
+  createApiBinder,
+  createCloudBackend,
+  createMqttBackend,
+  createTargetFollower,
+  isFollowing,
+} from './backends.ts';
 import { type AgentConfig, agentSettings } from './config.ts';
 import { lockFolder } from './device/folder-lock.ts';
 import { type DeviceIdentity, loadIdentity } from './device/identity.ts';
@@ -78,8 +86,13 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
   started.defer(() => ownLog.detach());
 
   const backend = { config, identity, journal, log };
-  const mqtt = await createMqttBackend(backend);
-  const cloud = createCloudBackend(backend);
+  const news: TargetNews = new TargetNews({
+    trustsMqtt: config.cloudDeploy === 'mqtt',
+    follower: () => follower,
+    log,
+  });
+  const mqtt = await createMqttBackend(backend, news);
+  const cloud = createCloudBackend(backend, news);
   const docker = connectEngine({ env });
   const shaping =
     config.shapingFile !== undefined
@@ -108,10 +121,15 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
       dataDir: config.dataDir,
       owner: identity.uuid,
       patience: { healthyMs: config.appsHealthyMs, stableMs: config.appsStableMs },
+      keepImages: config.appsKeepImages,
+      registryAuthFile: config.registryAuthFile,
+      isFollowing: isFollowing(config),
+      onChange: () => binder?.noteChange(),
       log,
     }),
   );
-  const binder = createApiBinder(backend, { local, apps });
+  const binder: ApiBinder | undefined = createApiBinder(backend, { local, apps, news });
+  const follower: TargetFollower | undefined = createTargetFollower(backend, apps);
   const state = (): AgentState => ({
     docker: {
       connected: monitor.state.engine === 'connected',
@@ -124,6 +142,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     ...(mqtt && { mqtt: mqtt.state }),
     ...(cloud && { cloud: cloud.state }),
     ...(binder && { report: binder.state }),
+    ...(follower && { target: follower.state }),
     journal: { ...journal.stats(), oldestSeconds: oldestSeconds(journal) },
     process: meter.read(),
   });
@@ -151,13 +170,14 @@ export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
     apps.start(),
     ...sources.map((source) => source.start()),
     mqtt?.connect(),
-    connectCloud({ cloud, binder }, backend, stopping.signal),
+    connectCloud({ cloud, binder, follower }, backend, stopping.signal),
   ]);
   started.defer(() => drain([mqtt, cloud], journal));
   started.defer(() => monitor.stop());
   started.defer(() => taker.flush());
   for (const source of sources) started.use(source);
   if (binder) started.use(binder);
+  if (follower) started.use(follower);
   started.defer(() => stopping.abort());
 
   // From here on the parts live until stop().
@@ -181,6 +201,9 @@ function checkTogether(config: AgentConfig): void {
       'CONFIG_INVALID',
       'CLOUD_ENDPOINT is set, but neither CLOUD_API_KEY nor JOIN_KEY',
     );
+  }
+  if (config.cloudDeploy === 'mqtt' && !config.mqttBroker) {
+    throw new MillraceError('CONFIG_INVALID', 'CLOUD_DEPLOY="mqtt" is set, but not MQTT_BROKER');
   }
   if (!isLoopback(config.deviceApiHost) && config.deviceApiKey === undefined) {
     throw new MillraceError(
@@ -223,18 +246,25 @@ function oldestSeconds(journal: Journal): number {
 }
 
 async function connectCloud(
-  { cloud, binder }: { cloud: CloudLogBackend | undefined; binder: ApiBinder | undefined },
+  { cloud, binder, follower }: CloudParts,
   { config, identity, log }: { config: AgentConfig; identity: DeviceIdentity; log: Logger },
   signal: AbortSignal,
 ): Promise<void> {
-  if ((!cloud && !binder) || !config.cloudEndpoint) return;
-  if (!config.cloudApiKey && config.joinKey) {
+  if (!cloud && !binder && !follower) return;
+  if (config.cloudEndpoint && !config.cloudApiKey && config.joinKey) {
     const { cloudEndpoint: endpoint, joinKey } = config;
     if (!(await register({ endpoint, joinKey, identity, log, signal }))) return;
   }
-  // Not waited for: its first report may take as long as the cloud likes.
+  // Not waited for: the first answers may take as long as the cloud likes.
   binder?.start();
+  follower?.start();
   await cloud?.connect();
+}
+
+interface CloudParts {
+  cloud: CloudLogBackend | undefined;
+  binder: ApiBinder | undefined;
+  follower: TargetFollower | undefined;
 }
 
 /** Waits for first contacts, so that a start can say how they went, but never long: they go on by themselves. */

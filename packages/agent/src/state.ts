@@ -1,4 +1,5 @@
 import type { ApiBinderState } from './api-binder.ts';
+import type { TargetState } from './apps/remote/follower.ts';
 import type { JournalStats } from './journal/options.ts';
 import type { CloudBackendState } from './logging/cloud/options.ts';
 import type { GapCounts } from './logging/gap.ts';
@@ -20,6 +21,8 @@ export interface AgentState {
   cloud?: CloudBackendState;
   /** Reports of the device's state. */
   report?: Readonly<ApiBinderState>;
+  /** What the cloud wants to run here. */
+  target?: Readonly<TargetState>;
   journal: JournalStats & {
     /** Age of the oldest line kept on disk, in seconds; 0 without any. */
     oldestSeconds: number;

@@ -34,6 +34,7 @@ import {
 import { type AuditQuery, auditEntries, Fleets, pagesOf, SavedSearches, Tokens } from './records.ts';
 import { Policies, StoreApi } from './store.ts';
 import { type ExportFile, exportFile, objectsOf, type TailEvent, tailEvents } from './streams.ts';
+import { Targets } from './targets.ts';
 
 interface Signalled {
   signal?: AbortSignal;
@@ -52,6 +53,7 @@ export class MillraceClient {
   readonly searches: SavedSearches;
   readonly policies: Policies;
   readonly store: StoreApi;
+  readonly targets: Targets;
   readonly #connection: Connection;
 
   constructor(options: ClientOptions) {
@@ -61,6 +63,7 @@ export class MillraceClient {
     this.searches = new SavedSearches(this.#connection);
     this.policies = new Policies(this.#connection);
     this.store = new StoreApi(this.#connection);
+    this.targets = new Targets(this.#connection);
   }
 
   /** A page of lines. */

@@ -17,3 +17,4 @@ export type {
 export type { AuditQuery, Fleets, NewToken, SavedSearches, SearchToSave, Tokens } from './records.ts';
 export type { DaysQuery, Policies, PolicyToSet, StoreApi } from './store.ts';
 export type { ExportFile, TailEvent } from './streams.ts';
+export type { Deployed, Deployment, FleetDeployment, Targets } from './targets.ts';

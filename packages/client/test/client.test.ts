@@ -211,6 +211,43 @@ test('policies, what is stored, and what is deleted', async () => {
   expect(await client.store.backups()).toEqual({ backups: [backup], running: null, failed: null });
 });
 
+test('what devices and fleets are to run', async () => {
+  const compose = 'name: shop\nservices:\n  web:\n    image: nginx\n';
+  const { targets } = client;
+  await client.fleets.add({ name: 'deployed' });
+  const { api_key: theirs } = await client.register({ uuid: 'runner' }, { joinKey });
+  await client.changeDevice('runner', { fleet: 'deployed' });
+  expect(await targets.ofDevice('runner')).toMatchObject({ version: null, apps: [] });
+  const own = { appName: 'own', services: [{ serviceName: 'a', imageName: 'busybox' }] };
+  expect(await targets.deployToDevice('runner', { apps: [own] })).toMatchObject({
+    changed: true,
+    changes: [{ appName: 'own', change: 'added' }],
+  });
+  expect(await targets.deployToDevice('runner', { apps: [own] }, { mode: 'replace' })).toMatchObject({
+    changed: false,
+  });
+  const pace = { batch: 1, maxFailures: 2, patienceMinutes: 5 };
+  expect(await targets.deployToFleet('deployed', { compose, dryRun: true, ...pace })).toMatchObject({
+    changed: true,
+    dryRun: true,
+  });
+  await targets.deployToFleet('deployed', { compose, app: 'store', ...pace }, { mode: 'replace' });
+  await targets.deployToFleet('deployed', { compose, ...pace });
+  expect(await targets.ofFleet('deployed', { limit: 1 })).toMatchObject({
+    apps: [{ appName: 'store' }, { appName: 'shop' }],
+    rollout: { state: 'running', batch: '1', maxFailures: 2, patienceMinutes: 5 },
+    devices: [{ uuid: 'runner' }],
+  });
+  expect(await Array.fromAsync(targets.devicesOf('deployed'))).toHaveLength(1);
+  expect(await targets.document('runner', { deviceKey: theirs })).toHaveProperty('runner');
+  expect(await Array.fromAsync(targets.historyOfDevice('runner'))).toHaveLength(1);
+  expect(await Array.fromAsync(targets.historyOfFleet('deployed'))).toHaveLength(2);
+  await targets.removeOfFleet('deployed', { app: 'store' });
+  await targets.removeOfFleet('deployed');
+  await targets.removeOfDevice('runner');
+  expect(await targets.ofFleet('deployed')).toMatchObject({ rollout: null });
+});
+
 test('health and figures', async () => {
   expect(await client.health()).toEqual({
     status: 'ok',

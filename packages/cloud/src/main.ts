@@ -26,6 +26,10 @@ import { PolicyBook } from './retention/policy-book.ts';
 import { QuotaBook } from './retention/quota-book.ts';
 import { Sweeper } from './retention/sweeper.ts';
 import { openStore } from './store/index.ts';
+import { RolloutDriver } from './targets/rollout-driver.ts';
+import { TargetBook } from './targets/target-book.ts';
+import { TargetFeed } from './targets/target-feed.ts';
+import { TargetPusher } from './targets/target-pusher.ts';
 
 export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
 
@@ -149,9 +153,28 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     peers: route && { route, signal: leaving.signal },
   });
 
+  const targetLog = log.child({ part: 'targets' });
+  const targets = new TargetBook({ records });
+  const feed = starting.use(
+    await TargetFeed.open({
+      records,
+      book: targets,
+      log: targetLog,
+      isShared: config.databaseUrl !== undefined,
+    }),
+  );
+  const rollouts = starting.use(
+    new RolloutDriver({
+      records,
+      presence,
+      onChange: () => feed.look(),
+      log: targetLog,
+      tickMs: tuning?.rolloutTickMs,
+    }),
+  );
   const brokerLog = log.child({ part: 'broker' });
   const mqtt = await openBroker(
-    { config, brokerCa, identity, presence, inbox, records, log: brokerLog },
+    { config, brokerCa, identity, presence, inbox, records, targets, feed, log: brokerLog },
     starting,
   );
   const http = starting.use(
@@ -165,6 +188,9 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       policies,
       sweeper,
       quotas,
+      targets,
+      feed,
+      rollouts,
       checks: {
         store: () => store.ping(),
         records: () => records.ping(),
@@ -191,6 +217,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const httpPort = await http.listen(config.host, config.port);
   await ownership?.start();
   mqtt.start();
+  rollouts.start();
   sweeper.start();
 
   function ownershipOf(url: string): Ownership {
@@ -233,6 +260,8 @@ interface BrokerParts {
   presence: Presence;
   inbox: DeviceInbox;
   records: Records;
+  targets: TargetBook;
+  feed: TargetFeed;
   log: Logger;
 }
 
@@ -249,7 +278,7 @@ interface Mqtt {
 }
 
 async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): Promise<Mqtt> {
-  const { config, brokerCa, identity, presence, inbox, records, log } = parts;
+  const { config, brokerCa, identity, presence, inbox, records, targets, feed, log } = parts;
   if (config.brokerUrl) {
     const broker = starting.use(
       new ExternalBroker({
@@ -264,17 +293,23 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
         log,
       }),
     );
+    const pusher = starting.use(new TargetPusher({ records, book: targets, broker, log }));
+    feed.onChange(() => pusher.push());
     return {
       check: () => {
         if (!broker.connected) throw new MillraceError('BROKER_UNREACHABLE', 'not connected');
       },
-      start: () => broker.start(),
+      start: () => {
+        broker.start();
+        pusher.start();
+      },
     };
   }
   await records.presence.forget();
   const broker = starting.use(
-    await EmbeddedBroker.open({ identity, presence, inbox, log, anonymous: config.mqttAnonymous }),
+    await EmbeddedBroker.open({ identity, presence, inbox, targets, log, anonymous: config.mqttAnonymous }),
   );
+  feed.onChange((devices) => broker.targetsChanged(devices));
   const webSocket = starting.use(new MqttWebSocket({ broker, allowedOrigins: config.mqttWsOrigins, log }));
   const host = config.mqttHost ?? config.host;
   const port = await broker.listen(host, config.mqttPort);

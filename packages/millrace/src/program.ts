@@ -3,20 +3,17 @@ import { agentSettings } from '@millrace/agent/config';
 import { cloudSettings } from '@millrace/cloud/config';
 import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
+import { deployCommand } from './deploy/program.ts';
+import { deviceCommand, devicesCommand } from './devices/program.ts';
 import { type LogsOptions, printLogs } from './logs/command.ts';
 import { type ExportOptions, exportLogs } from './logs/export.ts';
+import type { ProgramContext } from './program-context.ts';
 import { untilStopped } from './running/until-stopped.ts';
+import { untilUnwanted } from './running/until-unwanted.ts';
 import type { InstallOptions, UninstallOptions } from './service/install.ts';
 import { programLog } from './terminal/program-log.ts';
+import { serverHelp } from './terminal/server-help.ts';
 import { settingsTable } from './terminal/settings-table.ts';
-
-export interface ProgramContext {
-  env: Record<string, string | undefined>;
-  stdout: NodeJS.WriteStream;
-  stderr: NodeJS.WriteStream;
-  /** Takes the exit code of a command that has ended. */
-  exitWith: (code: number) => void;
-}
 
 /** The command line. Throws commander's CommanderError instead of ending the process. */
 export function createProgram(context: ProgramContext): Command {
@@ -35,6 +32,9 @@ export function createProgram(context: ProgramContext): Command {
     cloudCommand(context),
     logsCommand(context),
     exportCommand(context),
+    devicesCommand(context),
+    deviceCommand(context),
+    deployCommand(context),
     journalCommand(context),
   ]) {
     program.addCommand(command.copyInheritedSettings(program));
@@ -144,13 +144,6 @@ function service(name: string, settings: Settings, stdout: NodeJS.WriteStream): 
   return new Command(name).addHelpText('after', () => `\n${settingsTable(settings, stdout.columns ?? 100)}`);
 }
 
-const serverHelp = `
-Environment:
-  MILLRACE_URL    Address of the server. Default: http://127.0.0.1:CLOUD_PORT (8080).
-  MILLRACE_TOKEN  Token of the server. Default: the one that "millrace up" leaves in DATA_DIR (./data), on the
-                  same machine only.
-`;
-
 const logsHelp = `${serverHelp}
 Examples:
   millrace logs -f                            everything, as it arrives
@@ -224,18 +217,6 @@ function filtered(name: string): Command {
     .option('--since <moment>', 'from this moment: 10m (ago), 2h, 7d, a date, or ms since 1970')
     .option('--until <moment>', 'before this moment')
     .option('--url <url>', 'address of the server');
-}
-
-/** Aborted by Ctrl-C, and when `| head` has seen enough and closes the pipe: ends like any other. */
-function untilUnwanted(stdout: NodeJS.WriteStream): AbortSignal {
-  const stopping = new AbortController();
-  const stop = () => stopping.abort();
-  stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    stop();
-  });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, stop);
-  return stopping.signal;
 }
 
 const journalHelp = `

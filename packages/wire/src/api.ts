@@ -62,6 +62,16 @@ export interface Context {
   after: StoredLine[];
 }
 
+/** An app of a device, in short. */
+export interface DeviceApp {
+  id: string;
+  name: string | null;
+  /** The release that runs: a uuid for one of the cloud's, a number for one of the device's own. */
+  release: string | null;
+  /** `done`, `downloading`, `applying changes`, `aborted`; `rejected` when the release that was asked for failed. */
+  status: string | null;
+}
+
 /** What is known of a device. */
 export interface Device {
   uuid: string;
@@ -77,6 +87,8 @@ export interface Device {
   onlineChangedAt: number | null;
   /** When it last reported its state. */
   reportedAt: number | null;
+  /** What it reported of its apps, in short. */
+  apps: DeviceApp[];
   createdAt: number | null;
   firstSeen: number | null;
   lastSeen: number | null;

@@ -98,6 +98,17 @@ export const errorCatalogue = {
     title: 'The app is not described correctly',
     action: 'Correct the fields named; docs/apps.md lists all of them.',
   },
+  TARGET_INVALID: {
+    status: 400,
+    title: 'The target of the device cannot be read',
+    action: 'Nothing was changed. Check that agent and cloud are of the same version.',
+  },
+  APP_OF_CLOUD: {
+    status: 409,
+    title: 'The app was deployed from the cloud',
+    action:
+      'Change or remove it there; or set CLOUD_DEPLOY=off, and the device keeps to what it is told here.',
+  },
   APPS_NOT_SAVED: {
     status: 503,
     title: 'What the apps shall be could not be saved',
@@ -106,12 +117,25 @@ export const errorCatalogue = {
   IMAGE_MISSING: {
     status: 404,
     title: 'The image does not exist, or not for this device',
-    action: 'Check its name, tag and platform, and whether the registry needs a login. It is tried again.',
+    action:
+      'Check its name, tag and platform, and whether its registry needs a login (REGISTRY_AUTH_FILE). It is tried again.',
   },
   IMAGE_UNAVAILABLE: {
     status: 503,
     title: 'The image could not be pulled',
     action: 'Check the network and the registry. It is tried again.',
+  },
+  REGISTRY_REFUSED: {
+    status: 401,
+    title: 'The registry of an image wants a login, or another one',
+    action:
+      'Put the login into a file (docker login writes one) and name that with REGISTRY_AUTH_FILE. It is tried again.',
+  },
+  LOGINS_UNUSABLE: {
+    status: 500,
+    title: 'The file with logins at registries cannot be used',
+    action:
+      'Correct the file: for each registry "auths" holds "auth", user:password in base64; logins kept by a program (credsStore, credHelpers) cannot be read. It is tried again.',
   },
   PORT_CONFLICT: {
     status: 409,

@@ -1,6 +1,7 @@
 export * from './api.ts';
 export * from './api-records.ts';
 export * from './api-store.ts';
+export * from './api-targets.ts';
 export * from './batch.ts';
 export * from './config.ts';
 export * from './errors.ts';
@@ -9,6 +10,7 @@ export * from './levels.ts';
 export * from './limits.ts';
 export * from './message.ts';
 export * from './state.ts';
+export * from './target-calls.ts';
 export * from './text.ts';
 export * from './time.ts';
 export * from './topics.ts';

@@ -44,7 +44,7 @@ export interface DeviceMetrics {
 /** An app, by its id. */
 export interface AppState {
   name?: string;
-  /** The release that runs, or is being brought up. */
+  /** The release that runs, or is being brought up: a uuid of the cloud's (apps/target.ts), or a number of the device's. */
   release_uuid?: string;
   releases: Record<string, ReleaseState>;
 }
@@ -52,6 +52,8 @@ export interface AppState {
 export interface ReleaseState {
   /** `downloading`, `downloaded`, `applying changes`, `done`, `rejected` or `aborted`. */
   update_status?: string;
+  /** Why it was rejected or aborted, for people. */
+  error?: string;
   services: Record<string, ServiceState>;
 }
 

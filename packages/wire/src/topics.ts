@@ -14,6 +14,7 @@ import type { LogMessage } from './message.ts';
  * Device layout (base `device/logs`, or any base that holds `{uuid}`), for a cloud:
  *   device/{uuid}/logs       lines      device/{uuid}/logs/ack  acknowledgements from the cloud
  *   device/{uuid}/status     retained, with a last will
+ *   device/{uuid}/target     retained, from the cloud: what the device is to run (apps/target.ts)
  */
 export const defaultServiceBase = 'container-manager/logs';
 export const deviceLogsFilter = 'device/+/logs';

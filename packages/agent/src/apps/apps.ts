@@ -4,6 +4,8 @@ import type { AppManager, AppManagerOptions } from './manager.ts';
 
 export interface AppsOptions extends Omit<AppManagerOptions, 'store'> {
   dataDir: string;
+  /** Told when it changed what the apps shall be, or what became of them. */
+  onChange?: () => void;
 }
 
 /** The door to the apps of this device. Behind it nothing is loaded, and nothing runs, until there is one. */
@@ -44,7 +46,8 @@ export class Apps implements AsyncDisposable {
       import('./manager.ts'),
       import('./target/store.ts'),
     ]);
-    const store = new AppStore({ path: this.#path, log: this.#options.log });
+    const { log, onChange } = this.#options;
+    const store = new AppStore({ path: this.#path, log, onChange });
     await store.load();
     return new AppManager({ ...this.#options, store });
   }

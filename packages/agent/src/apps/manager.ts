@@ -1,4 +1,5 @@
 import { errorText, MillraceError } from '@millrace/wire';
+import { type App, type AppRelease, keepsRunning, type UnreadableRelease } from '@millrace/wire/apps';
 import type { Logger } from 'pino';
 import type { BackoffOptions } from '../delivery/backoff.ts';
 import { EngineApi } from '../docker/api.ts';
@@ -6,13 +7,15 @@ import type { Docker } from '../docker/engine.ts';
 import { type ContainerAction, type ContainerEvent, watchEngine } from '../docker/watcher.ts';
 import { AppEngine } from './engine/app-engine.ts';
 import { type ContainerLabels, readLabels } from './engine/labels.ts';
+import { PulledImages } from './images/pulled-images.ts';
+import { RegistryLogins } from './images/registry-logins.ts';
 import type { ServicePlan } from './reconcile/plan.ts';
 import type { PatienceOptions } from './reconcile/readiness.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { type AppView, viewOf } from './reconcile/view.ts';
-import { canonical } from './target/canonical.ts';
-import { type App, keepsRunning, parseApp } from './target/schema.ts';
-import type { AppRecord, AppStore } from './target/store.ts';
+import { applyTarget } from './remote/apply-target.ts';
+import { isSameApp, nextRelease } from './target/releases.ts';
+import type { AppRecord, AppStore, StoredApps } from './target/store.ts';
 
 export interface AppManagerOptions {
   docker: Docker;
@@ -20,6 +23,12 @@ export interface AppManagerOptions {
   /** What the containers of this agent are marked with. */
   owner: string;
   patience: PatienceOptions;
+  /** A cloud says what its apps are: nobody else changes them. */
+  isFollowing?: boolean;
+  /** Images that nothing needs any more stay. Default: those that the agent has pulled are removed. */
+  keepImages?: boolean;
+  /** File with logins at registries, see {@link RegistryLogins}. */
+  registryAuthFile?: string | undefined;
   retry?: BackoffOptions;
   log: Logger;
 }
@@ -41,8 +50,14 @@ export class AppManager implements AsyncDisposable {
     this.#options = options;
     this.#api = new EngineApi({ docker: options.docker, answerTimeoutMs });
     const engine = new AppEngine({ api: this.#api, owner: options.owner });
-    this.#reconciler = new Reconciler({ ...options, api: this.#api, engine });
-    if (options.store.apps.length > 0) this.#watch();
+    const { store, log, keepImages: keep = false } = options;
+    this.#reconciler = new Reconciler({
+      ...options,
+      ...{ api: this.#api, engine },
+      images: new PulledImages({ engine, store, keep, log }),
+      logins: new RegistryLogins(options.registryAuthFile),
+    });
+    if (store.apps.length > 0 || store.pulled.length > 0) this.#watch();
   }
 
   list(): AppView[] {
@@ -59,47 +74,63 @@ export class AppManager implements AsyncDisposable {
    * Asks for an app. The same as it is already changes nothing, unless `retry` says to try a failed release again.
    *
    * @param given what `app` was read from
-   * @throws MillraceError `APP_INVALID`, `APPS_NOT_SAVED`
+   * @throws MillraceError `APP_INVALID`, `APP_OF_CLOUD`, `APPS_NOT_SAVED`
    */
   async deploy(
     given: unknown,
     app: App,
     { retry = false } = {},
   ): Promise<{ isChanged: boolean; view: AppView }> {
-    const { store, log } = this.#options;
     const { appId } = app;
     let isChanged = false;
-    const record = await store.update(appId, (before) => {
-      if (!before && store.apps.length >= maxApps) {
+    const record = await this.#changeHere(appId, (before, { apps }) => {
+      if (!before && apps.size >= maxApps) {
         throw new MillraceError('APP_INVALID', `there are ${maxApps} apps already`);
       }
-      const isSame = before && !before.removing && sameApp(before.app, app);
-      if (isSame && !(retry && before.outcome === 'failed')) return before;
+      if (before && isSameApp(before, app) && !(retry && before.outcome === 'failed')) return before;
       isChanged = true;
-      const release = (before?.release ?? 0) + 1;
-      const good = before?.removing ? undefined : before?.good;
-      return { appId, release, app: given, outcome: 'pending', stopped: [], ...(good && { good }) };
+      return nextRelease(before, { appId, given });
     });
-    if (isChanged) {
-      log.info(
-        { appId, release: record?.release },
-        `App ${appId}: release ${record?.release} is to be deployed`,
+    if (isChanged) this.#asked(appId);
+    return { isChanged, view: viewOf(record, this.#reconciler) };
+  }
+
+  /**
+   * Takes over a target of the cloud, as a whole.
+   *
+   * @throws MillraceError `APPS_NOT_SAVED`, and then nothing has changed
+   */
+  async follow(version: string, releases: readonly (AppRelease | UnreadableRelease)[]): Promise<void> {
+    const { store, log } = this.#options;
+    let changed: number[] = [];
+    const { cloud } = await store.updateAll((before) => {
+      const applied = applyTarget(before, version, releases, maxApps);
+      changed = applied.changed;
+      return applied.stored;
+    });
+    log.info({ version, apps: releases.length }, `The cloud's target ${version} is taken over`);
+    for (const { appId, error } of cloud?.refused ?? []) {
+      log.error(
+        { appId, version, code: error.code },
+        `App ${appId} of the target is refused: ${error.detail}`,
       );
-      this.#changed(appId);
     }
-    return { isChanged, view: viewOf(record as AppRecord, this.#reconciler) };
+    for (const appId of changed) this.#asked(appId);
+  }
+
+  /** Of the target that was taken over last: its version, and what of it could not be read. */
+  get cloud(): StoredApps['cloud'] {
+    return this.#options.store.cloud;
   }
 
   /** Stops and removes all of an app; its volumes only if asked. */
   async remove(appId: number, { volumes }: { volumes: boolean }): Promise<AppView> {
-    this.#record(appId);
-    const record = await this.#options.store.update(
-      appId,
-      (before) => before && { ...before, removing: { volumes } },
-    );
-    this.#options.log.info({ appId, volumes }, `App ${appId} is to be removed`);
-    this.#changed(appId);
-    return viewOf(record as AppRecord, this.#reconciler);
+    const record = await this.#changeHere(appId, (before) => ({
+      ...(before ?? this.#record(appId)),
+      removing: { volumes },
+    }));
+    this.#asked(appId);
+    return viewOf(record, this.#reconciler);
   }
 
   /** Services that are stopped stay so, over restarts and reboots, until they are started or another release comes. */
@@ -133,6 +164,42 @@ export class AppManager implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
     await this.#running;
+  }
+
+  /**
+   * Changes what an app shall be because somebody here says so. A target of the cloud that is no longer followed is not
+   * in force any more then: should it be again, it is taken over anew.
+   */
+  async #changeHere(
+    appId: number,
+    change: (before: AppRecord | undefined, stored: StoredApps) => AppRecord,
+  ): Promise<AppRecord> {
+    const { store, isFollowing = false } = this.#options;
+    let record: AppRecord | undefined;
+    await store.updateAll((stored) => {
+      const before = stored.apps.get(appId);
+      const isClouds = before?.releaseUuid !== undefined;
+      if (isClouds && isFollowing) {
+        throw new MillraceError('APP_OF_CLOUD', `app ${appId} was deployed from the cloud`);
+      }
+      record = change(before, stored);
+      if (record === before) return stored;
+      const apps = new Map(stored.apps).set(appId, record);
+      return { ...stored, apps, ...(isClouds && { cloud: undefined }) };
+    });
+    return record as AppRecord;
+  }
+
+  /** Says what was asked for of an app, and begins. */
+  #asked(appId: number): void {
+    const { store, log } = this.#options;
+    const record = store.get(appId);
+    if (record?.removing) log.info({ appId, ...record.removing }, `App ${appId} is to be removed`);
+    else if (record?.outcome === 'pending') {
+      const { release } = record;
+      log.info({ appId, release }, `App ${appId}: release ${release} is to be deployed`);
+    }
+    this.#changed(appId);
   }
 
   #record(appId: number): AppRecord {
@@ -228,14 +295,5 @@ export class AppManager implements AsyncDisposable {
     const text = `Service ${service} ${isOurs ? 'stopped' : 'exited'} with code ${exitCode}`;
     const level = exitCode === 0 || isOurs ? 'info' : 'warn';
     this.#options.log[level]({ appId, service, exitCode }, text);
-  }
-}
-
-function sameApp(given: unknown, app: App): boolean {
-  try {
-    return canonical(parseApp(given)) === canonical(app);
-  } catch (error) {
-    if (error instanceof MillraceError) return false;
-    throw error;
   }
 }

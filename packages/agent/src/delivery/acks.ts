@@ -19,12 +19,21 @@ const maxLineChars = 4096;
  *
  *   1251
  *
+ * Between them, where a cloud has something for the device to run, its version (wire/apps/target.ts):
+ *
+ *   {"target":"k81x…"}
+ *
  * Blank lines and other objects (heartbeats, and what later versions add) are passed over.
  */
 export class AckReader {
   #rest = '';
   #skipping = false;
   #journal: string | undefined;
+  readonly #onTarget: ((version: string) => void) | undefined;
+
+  constructor(onTarget?: (version: string) => void) {
+    this.#onTarget = onTarget;
+  }
 
   push(text: string): CloudAck[] {
     const lines = (this.#rest + text).split('\n');
@@ -35,7 +44,7 @@ export class AckReader {
         this.#skipping = false;
         continue;
       }
-      const ack = this.#shortAck(line) ?? parseAck(line);
+      const ack = this.#shortAck(line) ?? parseAck(line, this.#onTarget);
       if (!ack) continue;
       acks.push(ack);
       this.#journal = ack.journal;
@@ -58,14 +67,16 @@ export class AckReader {
   }
 }
 
-function parseAck(line: string): CloudAck | undefined {
+function parseAck(line: string, onTarget?: (version: string) => void): CloudAck | undefined {
   if (!line.startsWith('{') || line.length > maxLineChars) return undefined;
   let ack: unknown;
+  let target: unknown;
   try {
-    ack = JSON.parse(line)?.ack;
+    ({ ack, target } = JSON.parse(line) as { ack?: unknown; target?: unknown });
   } catch {
     return undefined;
   }
+  if (typeof target === 'string') onTarget?.(target);
   if (typeof ack !== 'object' || ack === null) return undefined;
   const { journal, through, stored } = ack as Record<string, unknown>;
   if (typeof journal !== 'string' || typeof through !== 'number' || !Number.isSafeInteger(through)) {

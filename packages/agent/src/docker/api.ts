@@ -37,6 +37,8 @@ export interface EngineRequest {
   path: string;
   query?: Record<string, unknown>;
   body?: object;
+  /** Goes along with a pull, as `X-Registry-Auth`. */
+  registryLogin?: object | undefined;
   /** How long the engine may take to begin its answer. Default: as the API was made with. */
   answerTimeoutMs?: number;
   /** The answer comes in many small chunks. */
@@ -60,6 +62,7 @@ interface Modem {
       method: EngineMethod;
       isStream: true;
       options: { _query: Record<string, unknown>; _body: object };
+      authconfig?: object;
       statusCodes: Record<number, true | string>;
       abortSignal: AbortSignal;
     },
@@ -195,7 +198,7 @@ export class EngineApi {
   }
 
   private dial(
-    { method, path, query = {}, body = {}, isChunky }: EngineRequest,
+    { method, path, query = {}, body = {}, registryLogin, isChunky }: EngineRequest,
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
@@ -206,6 +209,7 @@ export class EngineApi {
           method,
           isStream: true,
           options: { _query: query, _body: body },
+          ...(registryLogin && { authconfig: registryLogin }),
           statusCodes: { 200: true, 201: true, 204: true, 304: true },
           abortSignal: signal,
         },

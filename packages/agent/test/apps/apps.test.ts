@@ -1,9 +1,8 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { busyboxImage, startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { freePort } from '../../../../tests/support/ports.ts';
-import { startRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { labelNames } from '../../src/apps/engine/labels.ts';
@@ -264,46 +263,6 @@ services:
     ).toEqual([]);
     expect((await apps.containers()).filter((name) => name.includes('_1010_'))).toEqual([]);
   });
-});
-
-/** An image with a layer that no other has: pulling it takes a download. */
-async function pushNewImage(repo: string, tag: string): Promise<void> {
-  const made = await engine.run({ cmd: ['sh', '-c', 'head -c 3000000 /dev/urandom > /blob'] });
-  await made.wait();
-  await made.commit({ repo, tag });
-  await made.remove();
-  const image = engine.docker.getImage(`${repo}:${tag}`);
-  const progress = await image.push({ authconfig: { username: '', password: '' } });
-  await new Promise<void>((done, failed) => {
-    engine.docker.modem.followProgress(progress, (error: Error | null) => (error ? failed(error) : done()));
-  });
-  await image.remove();
-}
-
-test('an image is pulled from its registry; until it is there, what runs goes on', async () => {
-  // The pause before the next attempt is a random share of up to a minute.
-  const random = vi.spyOn(Math, 'random').mockReturnValue(0.02);
-  onTestFinished(() => random.mockRestore());
-  await using registry = await startRegistry();
-  await using dir = await tempDir();
-  await using apps = await TestApps.start(engine, dir.path);
-  const repository = `${registry.address}/shop/web`;
-  await pushNewImage(repository, '1');
-  const imageName = `${repository}:2`;
-  await apps.deploy(2001, [service('web'), service('db')]);
-  const before = await apps.running(2001);
-  await apps.deploy(2001, [service('web', { imageName }), service('db', { environment: { A: '1' } })]);
-  const missing = await apps.until(2001, ({ services }) => services[0]?.error);
-  expect(missing.services[0]).toMatchObject({ status: 'pulling', error: { code: 'IMAGE_MISSING' } });
-  const old = before.services.map(({ containerId }) => containerId as string);
-  for (const id of old) expect((await engine.docker.getContainer(id).inspect()).State.Running).toBe(true);
-
-  await registry.tag('shop/web', '1', '2');
-  const after = await apps.until(2001, ({ state }) => state === 'running');
-  expect(after.services.map(({ containerId }) => containerId)).not.toContain(old[0]);
-  expect(await apps.told()).toContain(`Pulled image ${imageName}`);
-  await apps.ask('DELETE', '/apps/2001');
-  await apps.gone(2001);
 });
 
 test('a release that is not well when its time is up gives way to the one before', async () => {

@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { startProgram } from '../../../../tests/support/programs.ts';
+import { startRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { type AppRecord, AppStore } from '../../src/apps/target/store.ts';
@@ -69,6 +70,12 @@ class Story {
     return JSON.parse(await readFile(path, 'utf8')).apps[0];
   }
 
+  /** Names of all images but those that were there from the start. */
+  async images(): Promise<string[]> {
+    const all = await this.engine.docker.listImages();
+    return all.flatMap(({ RepoTags }) => RepoTags ?? []).filter((name) => name.startsWith('127.0.0.1'));
+  }
+
   /** `web_1001_2` and its state, for each container. */
   async containers(): Promise<string[]> {
     const all = await this.engine.docker.listContainers({ all: true });
@@ -78,8 +85,9 @@ class Story {
   }
 }
 
-const web = (version: string, dependsOn: string[], check = 'true') =>
+const web = (imageName: string, version: string, dependsOn: string[], check = 'true') =>
   service('web', {
+    imageName,
     environment: { VERSION: version },
     ...{ volumes: ['data:/data'], networks: ['front', 'back'], dependsOn, stopSignal: 'SIGKILL' },
     healthcheck: { test: check, interval: '50ms', retries: 2 },
@@ -95,21 +103,27 @@ test('killed at each request that changes something, every process goes on where
   await using gate = await openGate(engine.socketPath, join(dir.path, 'engine.sock'));
   const story = new Story({ engine, gate, dataDir: dir.path });
   const stranger = await engine.run({ name: 'stranger', cmd: ['sleep', '1000'] });
-  const isSo = (outcome: string, ...containers: string[]) =>
+  await using registry = await startRegistry();
+  await registry.push(engine, 'web', ['1', '2']);
+  const image = (tag: string) => `${registry.address}/web:${tag}`;
+  const isSo = (outcome: string, tag: string, ...containers: string[]) =>
     story.untilThrough(
       async () =>
         (await story.record())?.outcome === outcome &&
+        String(await story.images()) === image(tag) &&
         String(await story.containers()) === String([...containers, 'stranger running'].sort()),
     );
 
-  await story.release(1, [web('one', ['db']), db]);
-  await isSo('done', 'db_1001_1 running', 'web_1001_1 running');
-  await story.release(2, [web('two', ['db']), db]);
-  await isSo('done', 'db_1001_1 running', 'web_1001_2 running');
-  await story.release(3, [web('three', [], 'false')]);
-  await isSo('failed', 'db_1001_2 running', 'web_1001_2 running');
+  await story.release(1, [web(image('1'), 'one', ['db']), db]);
+  await isSo('done', '1', 'db_1001_1 running', 'web_1001_1 running');
+  await story.release(2, [web(image('2'), 'two', ['db']), db]);
+  await isSo('done', '2', 'db_1001_1 running', 'web_1001_2 running');
+  await story.release(3, [web(image('2'), 'three', [], 'false')]);
+  await isSo('failed', '2', 'db_1001_2 running', 'web_1001_2 running');
   await story.ask((before) => before && { ...before, removing: { volumes: true } });
-  await story.untilThrough(async () => (await story.record()) === undefined);
+  await story.untilThrough(
+    async () => (await story.record()) === undefined && (await story.images()).length === 0,
+  );
 
   expect(await story.containers()).toEqual(['stranger running']);
   expect((await engine.docker.listVolumes()).Volumes).toEqual([]);
@@ -121,6 +135,7 @@ test('killed at each request that changes something, every process goes on where
       ...['POST /networks/1001_back/connect', 'POST /containers//start', 'POST /containers//stop'],
       ...['POST /containers//rename', 'DELETE /containers/', 'DELETE /networks/1001_back'],
       ...['DELETE /networks/1001_front', 'DELETE /volumes/1001_data'],
+      ...['POST /images/create', ...['1', '2'].map((tag) => `DELETE /images/${image(tag)}`)],
     ]),
   );
   await stranger.remove({ force: true });

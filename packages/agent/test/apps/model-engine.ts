@@ -5,7 +5,7 @@ import type { Step } from '../../src/apps/reconcile/steps.ts';
 /** What the engine does at each step, without an engine: for what is tried thousands of times. */
 export class ModelEngine {
   containers: OwnedContainer[] = [];
-  readonly images = new Set<string>();
+  readonly images = new Map<string, string>();
   readonly networks = new Map<string, number | undefined>();
   readonly volumes = new Map<string, number | undefined>();
   #ids = 0;
@@ -13,7 +13,7 @@ export class ModelEngine {
   see(): Observed {
     return {
       containers: this.containers.map((container) => ({ ...container, networks: [...container.networks] })),
-      images: new Set(this.images),
+      images: new Map(this.images),
       networks: new Map(this.networks),
       volumes: new Map(this.volumes),
     };
@@ -23,7 +23,7 @@ export class ModelEngine {
   take(step: Step): void {
     switch (step.kind) {
       case 'pull':
-        this.images.add(step.image);
+        this.images.set(step.image, step.image);
         return;
       case 'create-network':
         this.networks.set(step.name, step.appId);

@@ -1,10 +1,10 @@
+import { keepsRunning } from '@millrace/wire/apps';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { isUp } from '../../src/apps/engine/observed.ts';
 import { hasFinished, planApp, planRemoval, type WantedApp } from '../../src/apps/reconcile/plan.ts';
 import type { Step } from '../../src/apps/reconcile/steps.ts';
 import { wantedOf } from '../../src/apps/reconcile/wanted.ts';
-import { keepsRunning } from '../../src/apps/target/schema.ts';
 import type { AppRecord } from '../../src/apps/target/store.ts';
 import { ModelEngine } from './model-engine.ts';
 

@@ -8,7 +8,7 @@ export type Principal = { kind: 'admin' } | { kind: 'device'; uuid: string } | {
  *
  * | who                    | publishes                                        | subscribes        |
  * |------------------------|--------------------------------------------------|-------------------|
- * | a device (uuid + key)  | device/{own}/… but its ack topic; outside device/ | device/{own}/…    |
+ * | a device (uuid + key)  | device/{own}/… but logs/ack, target; outside device/ | device/{own}/…  |
  * | `admin` + admin token  | everything but device/+/logs                     | everything        |
  * | anonymous, on loopback | everything outside device/                       | all but $…        |
  *
@@ -23,7 +23,7 @@ export function mayPublish(principal: Principal, topic: string): boolean {
     case 'device': {
       if (!isUnderDevice(topic)) return true;
       const own = parseDeviceTopic(topic);
-      return own?.uuid === principal.uuid && own.channel !== 'logs/ack';
+      return own?.uuid === principal.uuid && own.channel !== 'logs/ack' && own.channel !== 'target';
     }
     case 'anonymous':
       return !isUnderDevice(topic);
@@ -40,6 +40,15 @@ export function maySubscribe(principal: Principal, filter: string): boolean {
     case 'anonymous':
       return !filter.startsWith('$');
   }
+}
+
+/**
+ * Whether a message reaches a subscriber, whatever filter it matches: a target holds what its device alone may know.
+ */
+export function mayReceive(principal: Principal | undefined, topic: string): boolean {
+  const of = parseDeviceTopic(topic);
+  if (of?.channel !== 'target' || principal?.kind === 'admin') return true;
+  return principal?.kind === 'device' && principal.uuid === of.uuid;
 }
 
 function isUnderDevice(topic: string): boolean {

@@ -6,7 +6,8 @@ import type { Logger } from 'pino';
 import { adminUser, type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
 import { listen } from '../listening.ts';
-import { isLoopback, mayPublish, maySubscribe, type Principal } from './access.ts';
+import type { TargetBook } from '../targets/target-book.ts';
+import { isLoopback, mayPublish, mayReceive, maySubscribe, type Principal } from './access.ts';
 import { type BrokerLimits, defaultBrokerLimits } from './broker-limits.ts';
 import { BrokerMemory } from './broker-memory.ts';
 import { GuardedConnection } from './guarded-connection.ts';
@@ -17,6 +18,7 @@ export interface EmbeddedBrokerOptions {
   identity: Identity;
   inbox: DeviceInbox;
   presence: Presence;
+  targets: Pick<TargetBook, 'message'>;
   log: Logger;
   /** Whether clients on this machine may read without credentials. */
   anonymous: 'loopback' | 'off';
@@ -61,6 +63,7 @@ export class EmbeddedBroker implements AsyncDisposable {
   readonly #server: Server;
   readonly #sockets = new Set<Duplex>();
   #ungatedBytes = 0;
+  #telling: Promise<void> = Promise.resolve();
   #closed = false;
 
   private constructor(options: EmbeddedBrokerOptions) {
@@ -121,12 +124,16 @@ export class EmbeddedBroker implements AsyncDisposable {
         // Answered with 128 in the SUBACK.
         done(null, null);
       },
-      authorizeForward: (client, packet) => (this.#mayForward(client, packet) ? packet : null),
+      authorizeForward: (client, packet) =>
+        mayReceive(this.#principals.get(client), packet.topic) && this.#mayForward(client, packet)
+          ? packet
+          : null,
     });
     this.#aedes.on('client', (client) => {
       this.stats.clients++;
       this.#clients.add(client);
     });
+    this.#aedes.on('subscribe', (subscriptions, client) => this.#tellTarget(client, subscriptions));
     this.#aedes.on('clientDisconnect', (client) => {
       this.stats.clients--;
       this.#clients.delete(client);
@@ -188,11 +195,56 @@ export class EmbeddedBroker implements AsyncDisposable {
     }
   }
 
+  /**
+   * Tells those devices that are connected of their targets. Nothing is retained: a device that subscribes is told as
+   * if it were, and the targets of a large fleet need no memory here.
+   */
+  async targetsChanged(devices: readonly string[]): Promise<void> {
+    const connected = new Set<string>();
+    for (const client of this.#clients) {
+      const principal = this.#principals.get(client);
+      if (principal?.kind === 'device') connected.add(principal.uuid);
+      // Whoever watches all of them.
+      if (principal?.kind === 'admin') for (const device of devices) connected.add(device);
+    }
+    for (const device of devices) {
+      if (!connected.has(device)) continue;
+      await this.#withTarget(device, (payload) => this.publish(deviceTopic(device, 'target'), payload, 1));
+    }
+  }
+
+  #tellTarget(client: Client, subscriptions: readonly { topic: string }[]): void {
+    const principal = this.#principals.get(client);
+    if (principal?.kind !== 'device') return;
+    const topic = deviceTopic(principal.uuid, 'target');
+    if (!subscriptions.some((subscription) => topicMatches(subscription.topic, topic))) return;
+    this.#withTarget(principal.uuid, (payload) => {
+      if (payload === '' || !this.#clients.has(client)) return;
+      const packet = { cmd: 'publish', topic, payload, qos: 1, retain: true, dup: false } as const;
+      client.publish(packet as never, (error) => {
+        if (error) this.#log.debug({ client: client.id, error: errorText(error) }, 'a target was not sent');
+      });
+    });
+  }
+
+  /** One after another, so that an older target never goes out behind a newer one. */
+  #withTarget(device: string, send: (payload: string) => void): Promise<void> {
+    this.#telling = this.#telling.then(async () => {
+      if (this.#closed) return;
+      try {
+        send(await this.#options.targets.message(device));
+      } catch (error) {
+        this.#log.warn({ device, error: errorText(error) }, 'a device was not told of its target');
+      }
+    });
+    return this.#telling;
+  }
+
   /** Publishes as the cloud itself. */
-  publish(topic: string, payload: string): void {
+  publish(topic: string, payload: string, qos: 0 | 1 = 0): void {
     if (this.#closed) return;
     this.#aedes.publish(
-      { cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false },
+      { cmd: 'publish', topic, payload, qos, retain: false, dup: false },
       (error?: Error | null) => {
         if (error) this.#log.warn({ topic, error: errorText(error) }, 'a message could not be published');
       },

@@ -3,6 +3,7 @@ import {
   deviceStatusFilter,
   deviceTopic,
   errorText,
+  MillraceError,
   parseDeviceTopic,
 } from '@millrace/wire';
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
@@ -34,6 +35,7 @@ export interface ExternalBrokerOptions {
 
 const maxInFlight = 256;
 const connectTimeoutMs = 15_000;
+const confirmTimeoutMs = 10_000;
 
 /**
  * Reads device lines from an MQTT broker that someone else runs.
@@ -74,6 +76,28 @@ export class ExternalBroker implements AsyncDisposable {
 
   get connected(): boolean {
     return this.#connected;
+  }
+
+  /**
+   * Publishes a message that the broker keeps for those who come later; an empty one clears it.
+   *
+   * @throws MillraceError `BROKER_UNREACHABLE` when the broker does not confirm it
+   */
+  async publishRetained(topic: string, payload: string): Promise<void> {
+    const client = this.#client;
+    if (!client || !this.#connected) throw new MillraceError('BROKER_UNREACHABLE', 'not connected');
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => reject(new Error('no answer')), confirmTimeoutMs);
+    client.publish(topic, payload, { qos: 1, retain: true }, (error) => (error ? reject(error) : resolve()));
+    try {
+      await promise;
+    } catch (cause) {
+      throw new MillraceError('BROKER_UNREACHABLE', `${topic} was not confirmed: ${errorText(cause)}`, {
+        cause,
+      });
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Starts to connect, and goes on trying for as long as it takes. */

@@ -29,6 +29,7 @@ export class AckWriter implements Disposable {
   readonly #waiting = new Map<string, number>();
   #blocked = false;
   #lastJournal: string | undefined;
+  #target: string | undefined;
 
   constructor({ response, heartbeatMs, short = false, maxJournals = 1000 }: AckWriterOptions) {
     this.#response = response;
@@ -41,6 +42,12 @@ export class AckWriter implements Disposable {
   write(ack: Ack): void {
     this.#waiting.set(ack.journal, ack.through);
     if (this.#waiting.size > this.#maxJournals) this.#response.destroy();
+    this.#flush();
+  }
+
+  /** Tells the version of the device's target; to a peer that does not read, the newest alone. */
+  target(version: string): void {
+    this.#target = version;
     this.#flush();
   }
 
@@ -57,15 +64,16 @@ export class AckWriter implements Disposable {
   };
 
   #flush(): void {
-    if (this.#blocked || this.#waiting.size === 0) return;
-    let text = '';
+    if (this.#blocked) return;
+    let text = this.#target === undefined ? '' : `${JSON.stringify({ target: this.#target })}\n`;
+    this.#target = undefined;
     for (const [journal, through] of this.#waiting) {
       const isSame = this.#isShort && journal === this.#lastJournal;
       text += isSame ? `${through}\n` : `${JSON.stringify({ ack: { journal, through } })}\n`;
       this.#lastJournal = journal;
     }
     this.#waiting.clear();
-    this.#send(text);
+    if (text !== '') this.#send(text);
   }
 
   #send(text: string): void {

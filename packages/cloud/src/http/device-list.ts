@@ -4,6 +4,7 @@ import type { Scope } from '../query/index.ts';
 import type { Tag } from '../records/devices.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
+import { appsInShort } from '../targets/progress.ts';
 import type { DeviceView } from './schemas.ts';
 
 export interface DeviceListParts {
@@ -85,7 +86,7 @@ async function nextDevices(parts: DeviceListParts, query: DeviceListQuery, scope
   ]);
   const all = new Set([...uuidsOf(rows), ...stats.map(({ device }) => device), ...uuidsOf(states)]);
   const uuids = [...all].sort(byBytes).slice(0, stepDevices);
-  const reports = await parts.records.states.reportedAt(uuids);
+  const reports = await parts.records.states.inShort(uuids);
   return stepOf(joined(parts, uuids, { rows, stats, states, reports }), uuids);
 }
 
@@ -100,14 +101,14 @@ async function devicesOf(parts: DeviceListParts, uuids: readonly string[]): Prom
     parts.records.devices.list({ uuids }),
     parts.store.deviceStats({ devices: uuids }),
     parts.records.presence.list({ uuids }),
-    parts.records.states.reportedAt(uuids),
+    parts.records.states.inShort(uuids),
   ]);
   return joined(parts, uuids, { rows, stats, states, reports });
 }
 
 interface Sources {
-  /** When each last reported its state. */
-  reports: ReadonlyMap<string, number>;
+  /** When each last reported its state, and what of its apps. */
+  reports: Awaited<ReturnType<Records['states']['inShort']>>;
   rows: Awaited<ReturnType<Records['devices']['list']>>;
   stats: Awaited<ReturnType<LogStore['deviceStats']>>;
   states: Awaited<ReturnType<Records['presence']['list']>>;
@@ -135,11 +136,13 @@ function joined(parts: DeviceListParts, uuids: readonly string[], sources: Sourc
   for (const { uuid } of sources.states) view(uuid);
   const said = new Map(sources.states.map((state) => [state.uuid, state]));
   for (const device of byUuid.values()) {
-    const reportedAtMs = sources.reports.get(device.uuid);
+    const report = sources.reports.get(device.uuid);
+    const reportedAtMs = report?.reportedAtMs;
     const known = parts.presence.of(device.uuid, { said: said.get(device.uuid), reportedAtMs });
     device.online = known?.online ?? null;
     device.onlineChangedAt = known?.changedAtMs ?? null;
     device.reportedAt = reportedAtMs ?? null;
+    device.apps = appsInShort(report?.apps);
     device.clockSkewMs = parts.skews.of(device.uuid);
   }
   return uuids.flatMap((uuid) => byUuid.get(uuid) ?? []);
@@ -164,6 +167,7 @@ function unknownDevice(uuid: string): DeviceView {
     online: null,
     onlineChangedAt: null,
     reportedAt: null,
+    apps: [],
     createdAt: null,
     firstSeen: null,
     lastSeen: null,

@@ -1,4 +1,4 @@
-import { balenaStatePath, MillraceError, statePath } from '@millrace/wire';
+import { balenaStatePath, MillraceError, statePath, targetVersionHeader } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
@@ -6,6 +6,8 @@ import type { Ingest } from '../ingest/index.ts';
 import type { Records } from '../records/records.ts';
 import { asBatches } from '../state/recent-logs.ts';
 import { afterReport, reportSchema } from '../state/report.ts';
+import type { RolloutDriver } from '../targets/rollout-driver.ts';
+import type { TargetBook } from '../targets/target-book.ts';
 import { bearerToken, checkMayRead, forReaders } from './bearer.ts';
 import { deviceUuid } from './names.ts';
 import { cursorSchema, idOfCursor, pageOf, pageParameters } from './paging.ts';
@@ -15,13 +17,15 @@ export interface StateReportOptions {
   identity: Identity;
   records: Records;
   ingest: Ingest;
+  targets: TargetBook;
+  rollouts: RolloutDriver;
 }
 
 const maxReportBytes = 1024 * 1024;
 
 /** `PATCH /api/v3/device/state`, and the same under balena's name: a device says how it is. */
 export const stateReportRoutes: FastifyPluginAsyncZod<StateReportOptions> = async (app, options) => {
-  const { identity, records, ingest } = options;
+  const { identity, records, ingest, targets, rollouts } = options;
   for (const url of [statePath, balenaStatePath]) {
     app.patch(
       url,
@@ -35,7 +39,7 @@ export const stateReportRoutes: FastifyPluginAsyncZod<StateReportOptions> = asyn
         schema: {
           summary: "Report a device's state",
           description:
-            'Authorization: Bearer <device key>. `{"<uuid>": {…}}`: what is left out is as it was, null takes away. Keys that are not named here are left alone. `recent_logs` are stored like any lines, and once.',
+            'Authorization: Bearer <device key>. `{"<uuid>": {…}}`: what is left out is as it was, null takes away. Keys that are not named here are left alone. `recent_logs` are stored like any lines, and once. The answer has a header `Millrace-Target` with the version of the target, if there is one.',
           tags: ['device'],
           body: z
             .record(z.string(), reportSchema)
@@ -46,7 +50,7 @@ export const stateReportRoutes: FastifyPluginAsyncZod<StateReportOptions> = asyn
           response: { 200: z.object({}), '4xx': problemSchema },
         },
       },
-      async (request) => {
+      async (request, reply) => {
         const [[uuid, report]] = Object.entries(request.body) as [[string, z.output<typeof reportSchema>]];
         if (!(await identity.isDevice(uuid, bearerToken(request.raw)))) {
           throw new MillraceError('FORBIDDEN', 'a device reports its own state only');
@@ -62,6 +66,9 @@ export const stateReportRoutes: FastifyPluginAsyncZod<StateReportOptions> = asyn
         await records.transaction((tables) =>
           tables.states.report(uuid, now, (before) => afterReport(before, report)),
         );
+        rollouts.heard();
+        const version = (await targets.versions([uuid])).get(uuid);
+        if (version !== undefined) reply.header(targetVersionHeader, version);
         return {};
       },
     );

@@ -4,6 +4,8 @@ import * as z from 'zod';
 import { hashSecret, newSecret } from '../identity/secrets.ts';
 import type { Tag } from '../records/devices.ts';
 import type { RecordTables } from '../records/records.ts';
+import type { RolloutDriver } from '../targets/rollout-driver.ts';
+import type { TargetFeed } from '../targets/target-feed.ts';
 import { entry } from './audit-entry.ts';
 import { callersScope, checkMayRead, forReaders } from './bearer.ts';
 import { type DeviceListParts, listDevices, oneDevice } from './device-list.ts';
@@ -14,6 +16,8 @@ import { deviceSchema, gapSchema, problemSchema } from './schemas.ts';
 export interface DeviceRoutesOptions extends DeviceListParts {
   /** Ends what a device has open, since its key is none any more. */
   disconnect: (uuid: string) => void;
+  feed: TargetFeed;
+  rollouts: RolloutDriver;
 }
 
 /** Most gaps in one answer. */
@@ -53,7 +57,7 @@ const changes = z
  * which lines of one are missing.
  */
 export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (app, options) => {
-  const { records, store, disconnect } = options;
+  const { records, store, disconnect, feed, rollouts } = options;
 
   app.get(
     '/devices',
@@ -116,9 +120,14 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
       // A typing error must not make a device.
       known(await oneDevice(options, uuid), uuid);
       await records.audited(entry(request, 'device.change', uuid, body), async (tables) => {
+        await tables.targetChanges.lock();
         if (body.fleet) await checkFleet(tables, body.fleet);
         await tables.devices.change(uuid, body);
+        // Another fleet means other apps, and its name is in the target.
+        await tables.targetChanges.note([uuid]);
       });
+      feed.look();
+      rollouts.heard();
       return known(await oneDevice(options, uuid), uuid);
     },
   );
@@ -161,10 +170,14 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
     async (request, reply) => {
       const { uuid } = request.params;
       await records.audited(entry(request, 'device.remove', uuid), async (tables) => {
+        await tables.targetChanges.lock();
         if (!(await tables.devices.remove(uuid))) throw unknown(uuid);
+        await tables.targets.removeOfDevice(uuid);
+        await tables.targetChanges.note([uuid]);
         await tables.presence.remove(uuid);
         await tables.states.remove(uuid);
       });
+      feed.look();
       disconnect(uuid);
       return reply.code(204).send(null);
     },

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import type { FleetWithSize } from '../records/fleets.ts';
 import type { Records } from '../records/records.ts';
+import type { TargetFeed } from '../targets/target-feed.ts';
 import { entry } from './audit-entry.ts';
 import { callerOfRequest, forReaders } from './bearer.ts';
 import { label, plainText } from './names.ts';
@@ -21,7 +22,10 @@ const fleetSchema = z.object({
 }) satisfies z.ZodType<Fleet>;
 
 /** `/fleets`: groups of devices. */
-export const fleetRoutes: FastifyPluginAsyncZod<{ records: Records }> = async (app, { records }) => {
+export const fleetRoutes: FastifyPluginAsyncZod<{ records: Records; feed: TargetFeed }> = async (
+  app,
+  { records, feed },
+) => {
   app.get(
     '/fleets',
     {
@@ -130,8 +134,11 @@ export const fleetRoutes: FastifyPluginAsyncZod<{ records: Records }> = async (a
     async (request, reply) => {
       const { name: removed } = request.params;
       await records.audited(entry(request, 'fleet.remove', removed), async (tables) => {
+        await tables.targetChanges.lock();
+        await tables.targetChanges.note(await tables.devices.inFleets([removed]));
         if (!(await tables.fleets.remove(removed))) throw unknown(removed);
       });
+      feed.look();
       return reply.code(204).send(null);
     },
   );

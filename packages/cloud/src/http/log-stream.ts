@@ -10,6 +10,7 @@ import type { Ingest } from '../ingest/index.ts';
 import { forwardedHeader, forwardStream } from '../peers/forward-stream.ts';
 import type { Route } from '../peers/ownership.ts';
 import type { QuotaBook } from '../retention/quota-book.ts';
+import type { TargetFeed } from '../targets/target-feed.ts';
 import { AckWriter } from './ack-writer.ts';
 import { bearerToken } from './bearer.ts';
 import { bytesOf, inflate } from './inflate.ts';
@@ -21,6 +22,8 @@ export interface LogStreamsOptions {
   ingest: Ingest;
   presence: Presence;
   quotas?: QuotaBook;
+  /** Tells of targets. */
+  feed?: TargetFeed;
   log: Logger;
   /** Called with the code of each refusal. */
   onRefused?: (code: ErrorCode) => void;
@@ -41,7 +44,8 @@ export interface LogStreamsOptions {
  *   Millrace-Acks: stream                     optional; `stream, short` for short ones
  *
  * With acks the answer is 200 at once and then, while the request goes on, one line per commit
- * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, and `{"error":{…}}` (a
+ * (`{"ack":{"journal":"…","through":123}}`, see ack-writer.ts), empty lines as heartbeat, `{"target":"<version>"}` with
+ * the version of the device's target at the start and when it changes (see wire's apps/target.ts), and `{"error":{…}}` (a
  * problem document) when it ends early. Without, there is no answer before the body ends (to a balena device any is an
  * error), then 201 when everything is committed. A device over its quota gets 429. Retry-After is for those that want
  * acks alone: balena devices read its seconds as milliseconds.
@@ -78,6 +82,7 @@ export class LogStreams implements AsyncDisposable {
                 'application/x-ndjson': {
                   schema: z.union([
                     z.object({ ack: z.object({ journal: z.string(), through: z.number() }) }),
+                    z.object({ target: z.string() }),
                     z.object({ error: problemSchema }),
                   ]),
                 },
@@ -234,7 +239,7 @@ class OpenStream {
   }
 
   async #withAcks(short: boolean): Promise<void> {
-    const { request, response, heartbeatMs = 20_000 } = this.#options;
+    const { request, response, feed, heartbeatMs = 20_000 } = this.#options;
     response.writeHead(200, {
       'content-type': 'application/x-ndjson',
       'cache-control': 'no-store',
@@ -244,6 +249,7 @@ class OpenStream {
     response.flushHeaders();
     {
       using acks = new AckWriter({ response, heartbeatMs, short });
+      using _targets = feed?.watch(this.uuid, (version) => acks.target(version));
       const error = await this.#receive((ack) => acks.write(ack));
       if (error) acks.problem(error.toProblem());
     }

@@ -128,6 +128,16 @@ export const deviceSchema = z.object({
     .nullable()
     .describe('Since when `online` has been what it is, in ms since 1970. Streams: since the cloud started.'),
   reportedAt: z.number().nullable().describe('When it last reported its state.'),
+  apps: z
+    .array(
+      z.object({
+        id: z.string(),
+        name: z.string().nullable(),
+        release: z.string().nullable().describe('The release that runs.'),
+        status: z.string().nullable().describe('`rejected` when the release that was asked for failed.'),
+      }),
+    )
+    .describe('What it reported of its apps, in short.'),
   createdAt: z.number().nullable().describe('When it registered, in ms since 1970.'),
   firstSeen: z.number().nullable().describe('Arrival of its oldest line that is stored, in ms since 1970.'),
   lastSeen: z.number().nullable().describe('Arrival of its newest line.'),

@@ -20,11 +20,15 @@ import type { QuotaBook } from '../retention/quota-book.ts';
 import type { Sweeper } from '../retention/sweeper.ts';
 import type { LogStore } from '../store/index.ts';
 import { TailHub } from '../tail/hub.ts';
+import type { RolloutDriver } from '../targets/rollout-driver.ts';
+import type { TargetBook } from '../targets/target-book.ts';
+import type { TargetFeed } from '../targets/target-feed.ts';
 import { auditRoute } from './audit.ts';
 import { backupRoutes } from './backups.ts';
 import { balenaLogsRoute } from './balena-logs.ts';
 import { authorize, forReaders } from './bearer.ts';
 import { deviceStateRoutes, stateReportRoutes } from './device-state.ts';
+import { deviceTargetRoute } from './device-target.ts';
 import { deviceRoutes } from './devices.ts';
 import { exportRoute } from './export/route.ts';
 import { fleetRoutes } from './fleets.ts';
@@ -38,6 +42,7 @@ import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
 import { searchRoutes } from './searches.ts';
 import { tailRoute } from './tail.ts';
+import { targetRoutes } from './targets.ts';
 import { tokenRoutes } from './tokens.ts';
 import { usageRoutes } from './usage.ts';
 import { validate } from './validation.ts';
@@ -52,6 +57,9 @@ export interface HttpServerOptions {
   policies: PolicyBook;
   sweeper: Sweeper;
   quotas: QuotaBook;
+  targets: TargetBook;
+  feed: TargetFeed;
+  rollouts: RolloutDriver;
   /** Parts that `/healthz` asks. */
   checks: Record<string, () => Promise<void>>;
   /** Takes MQTT over WebSocket at `/mqtt`; without it there is none. */
@@ -81,6 +89,7 @@ export interface HttpTuning {
   tailRecheckMs?: number;
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
+  rolloutTickMs?: number;
 }
 
 const headersTimeoutMs = 30_000;
@@ -153,6 +162,7 @@ export class HttpServer implements AsyncDisposable {
     if (options.peers) await app.register(peerPayloadsRoute, options.peers);
     await app.register(registerRoute, { identity });
     await app.register(stateReportRoutes, options);
+    await app.register(deviceTargetRoute, options);
     await app.register(healthRoute, { checks, log });
     const hub = new TailHub({ ingest, log });
     const live = {
@@ -191,6 +201,7 @@ export class HttpServer implements AsyncDisposable {
           },
         });
         await api.register(deviceStateRoutes, options);
+        await api.register(targetRoutes, options);
         await api.register(fleetRoutes, options);
         await api.register(tokenRoutes, options);
         await api.register(searchRoutes, options);

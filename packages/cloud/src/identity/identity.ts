@@ -132,6 +132,7 @@ export class Identity {
     const apiKey = device.apiKey ?? newSecret();
     const keyHash = hashSecret(apiKey);
     const created = await this.#records.transaction(async (records) => {
+      if (fleet !== null) await records.targetChanges.lock();
       const isNew = await records.devices.add({
         uuid,
         name: name ?? null,
@@ -140,6 +141,8 @@ export class Identity {
         fleet,
       });
       if (isNew) {
+        // What its fleet is to run is now its, too.
+        if (fleet !== null) await records.targetChanges.note([uuid]);
         await records.audit.append({
           actor: by,
           action: 'device.register',

@@ -17,8 +17,12 @@ import { PeerTable } from './peer-table.ts';
 import { PolicyRecords } from './policies.ts';
 import { PresenceRecords } from './presence.ts';
 import { QuotaRefusals } from './refusals.ts';
+import { ReleaseRecords } from './releases.ts';
+import { RolloutRecords } from './rollouts.ts';
 import { SavedSearches } from './searches.ts';
 import { DeviceStates } from './states.ts';
+import { TargetChanges } from './target-changes.ts';
+import { TargetRecords } from './targets.ts';
 import { TokenRecords } from './tokens.ts';
 
 export interface OpenRecordsOptions {
@@ -42,6 +46,10 @@ class RecordTables {
   readonly searches: SavedSearches;
   readonly policies: PolicyRecords;
   readonly refusals: QuotaRefusals;
+  readonly releases: ReleaseRecords;
+  readonly targets: TargetRecords;
+  readonly rollouts: RolloutRecords;
+  readonly targetChanges: TargetChanges;
   readonly audit: Audit;
 
   constructor(database: Database) {
@@ -53,6 +61,10 @@ class RecordTables {
     this.searches = guarded(new SavedSearches(database));
     this.policies = guarded(new PolicyRecords(database));
     this.refusals = guarded(new QuotaRefusals(database));
+    this.releases = guarded(new ReleaseRecords(database));
+    this.targets = guarded(new TargetRecords(database));
+    this.rollouts = guarded(new RolloutRecords(database));
+    this.targetChanges = guarded(new TargetChanges(database));
     this.audit = guarded(new Audit(database));
   }
 }

@@ -143,3 +143,115 @@ export const quotaRefusals = pgTable(
   },
   (table) => [primaryKey({ columns: [table.device, table.day] })],
 );
+
+/** The id of each app that was deployed by its name. */
+export const appIds = pgTable('app_ids', {
+  name: text('name').primaryKey(),
+  appId: bigint('app_id', { mode: 'number' }).notNull().unique(),
+});
+
+/** Apps as somebody asked for them. One never changes. */
+export const releases = pgTable('releases', {
+  id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+  uuid: text('uuid').notNull().unique(),
+  appId: bigint('app_id', { mode: 'number' }).notNull(),
+  /** SHA-256 of what the app means, in hex. */
+  content: text('content').notNull(),
+  /** The app as it was given, as JSON: PostgreSQL's own JSON holds no NUL. */
+  given: text('given').notNull(),
+  createdAtMs: timeMs('created_at_ms').notNull(),
+  createdBy: text('created_by').notNull(),
+});
+
+/** What a fleet, or a device for itself, is to run: a set of releases. One never changes; the old ones are its history. */
+export const targets = pgTable(
+  'targets',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    fleet: text('fleet').references(() => fleets.name, { onDelete: 'cascade' }),
+    device: text('device'),
+    releases: bigint('releases', { mode: 'number' }).array().notNull(),
+    createdAtMs: timeMs('created_at_ms').notNull(),
+    createdBy: text('created_by').notNull(),
+  },
+  (table) => [
+    index('targets_fleet').on(table.fleet, table.id),
+    index('targets_device').on(table.device, table.id),
+  ],
+);
+
+/** The targets of devices for themselves. */
+export const deviceTargets = pgTable('device_targets', {
+  device: text('device').primaryKey(),
+  target: bigint('target', { mode: 'number' })
+    .notNull()
+    .references(() => targets.id),
+});
+
+/** How a target is brought to the devices of a fleet: see `targets/rollout.ts`. */
+export const rollouts = pgTable(
+  'rollouts',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    fleet: text('fleet')
+      .notNull()
+      .references(() => fleets.name, { onDelete: 'cascade' }),
+    target: bigint('target', { mode: 'number' })
+      .notNull()
+      .references(() => targets.id, { onDelete: 'cascade' }),
+    /** `5` devices or `25%` of them. */
+    batch: text('batch').notNull(),
+    maxFailures: integer('max_failures').notNull(),
+    patienceMs: bigint('patience_ms', { mode: 'number' }).notNull(),
+    state: text('state').notNull(),
+    reason: text('reason'),
+    batchNo: integer('batch_no').notNull(),
+    startedAtMs: timeMs('started_at_ms').notNull(),
+    endedAtMs: timeMs('ended_at_ms'),
+    startedBy: text('started_by').notNull(),
+  },
+  (table) => [index('rollouts_fleet').on(table.fleet, table.id)],
+);
+
+/** The newest rollout of each fleet that has a target, and the target that a device gets which no rollout has reached. */
+export const fleetTargets = pgTable('fleet_targets', {
+  fleet: text('fleet')
+    .primaryKey()
+    .references(() => fleets.name, { onDelete: 'cascade' }),
+  stable: bigint('stable', { mode: 'number' }).references(() => targets.id, { onDelete: 'cascade' }),
+  rollout: bigint('rollout', { mode: 'number' })
+    .notNull()
+    .references(() => rollouts.id, { onDelete: 'cascade' }),
+});
+
+/** Devices that a rollout of their fleet has reached. */
+export const fleetDevices = pgTable(
+  'fleet_devices',
+  {
+    device: text('device')
+      .primaryKey()
+      .references(() => devices.uuid, { onDelete: 'cascade' }),
+    fleet: text('fleet')
+      .notNull()
+      .references(() => fleets.name, { onDelete: 'cascade' }),
+    target: bigint('target', { mode: 'number' })
+      .notNull()
+      .references(() => targets.id, { onDelete: 'cascade' }),
+    rollout: bigint('rollout', { mode: 'number' }).notNull(),
+    batchNo: integer('batch_no').notNull(),
+    state: text('state').notNull(),
+    sinceMs: timeMs('since_ms').notNull(),
+    error: text('error'),
+  },
+  (table) => [index('fleet_devices_fleet').on(table.fleet)],
+);
+
+/** Devices whose target has changed, with the number of the change: see `target-changes.ts`. */
+export const targetChanges = pgTable(
+  'target_changes',
+  {
+    device: text('device').primaryKey(),
+    change: bigint('change', { mode: 'number' }).notNull(),
+  },
+  (table) => [index('target_changes_change').on(table.change)],
+);

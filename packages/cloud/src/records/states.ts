@@ -36,13 +36,19 @@ export class DeviceStates {
     return row;
   }
 
-  /** When each of some devices last reported. */
-  async reportedAt(uuids: readonly string[]): Promise<Map<string, number>> {
+  /** When each of some devices last reported, and what of its apps. */
+  async inShort(
+    uuids: readonly string[],
+  ): Promise<Map<string, { reportedAtMs: number; apps: DeviceState['apps'] }>> {
     const rows = await this.#database
-      .select({ uuid: deviceStates.uuid, reportedAtMs: deviceStates.reportedAtMs })
+      .select({
+        uuid: deviceStates.uuid,
+        reportedAtMs: deviceStates.reportedAtMs,
+        apps: sql<DeviceState['apps']>`${deviceStates.state} -> 'apps'`,
+      })
       .from(deviceStates)
       .where(sql`${deviceStates.uuid} = ANY(${sql.param([...uuids])}::text[])`);
-    return new Map(rows.map(({ uuid, reportedAtMs }) => [uuid, reportedAtMs]));
+    return new Map(rows.map(({ uuid, ...rest }) => [uuid, rest]));
   }
 
   /**

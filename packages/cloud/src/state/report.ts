@@ -28,7 +28,11 @@ const app = z.object({
   name: text(200).optional(),
   release_uuid: text(200).optional(),
   releases: record(
-    z.object({ update_status: text(200).optional(), services: record(service, 500).default({}) }),
+    z.object({
+      update_status: text(200).optional(),
+      error: text(2000).optional(),
+      services: record(service, 500).default({}),
+    }),
     10,
   ).default({}),
 });

@@ -4,6 +4,7 @@ import {
   isLoopback,
   isOriginAllowed,
   mayPublish,
+  mayReceive,
   maySubscribe,
   type Principal,
 } from '../../src/broker/access.ts';
@@ -18,6 +19,7 @@ test.each<[string, boolean, boolean, boolean]>([
   ['device/d1/logs', true, false, false],
   ['device/d1/status', true, true, false],
   ['device/d1/logs/ack', false, true, false],
+  ['device/d1/target', false, true, false],
   ['device/d1/anything/else', true, true, false],
   ['device/d2/logs', false, false, false],
   ['device/d2/status', false, true, false],
@@ -122,4 +124,16 @@ test.each([
   ['a/b', 'a', false],
 ])('%s matches %s: %s', (filter, topic, expected) => {
   expect(topicMatches(filter, topic)).toBe(expected);
+});
+
+test.each<[string, boolean, boolean, boolean]>([
+  ['device/d1/target', true, true, false],
+  ['device/d2/target', false, true, false],
+  ['device/d1/status', true, true, true],
+  ['device/d1/target/x', true, true, true],
+])('receiving %s, by whatever filter', (topic, byDevice, byAdmin, byAnonymous) => {
+  expect(mayReceive(device, topic)).toBe(byDevice);
+  expect(mayReceive(admin, topic)).toBe(byAdmin);
+  expect(mayReceive(anonymous, topic)).toBe(byAnonymous);
+  expect(mayReceive(undefined, 'device/d1/target')).toBe(false);
 });

@@ -187,6 +187,7 @@ test('devices are listed with what is known of them', async () => {
       // Its stream has ended.
       online: false,
       onlineChangedAt: expect.any(Number),
+      apps: [],
       reportedAt: null,
       createdAt: expect.any(Number),
       firstSeen: expect.any(Number),

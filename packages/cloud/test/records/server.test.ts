@@ -1,5 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -9,9 +7,9 @@ import { until } from '../../../../tests/support/wait.ts';
 import { Identity } from '../../src/identity/identity.ts';
 import { adminToken, joinKey, startTestCloud } from '../support/cloud.ts';
 import { openRecords } from '../support/databases.ts';
+import { startProcess } from '../support/start-process.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
 
-const cloudProcess = join(import.meta.dirname, '../support/cloud-process.ts');
 let server: PostgresServer;
 beforeAll(async () => {
   server = await startPostgres();
@@ -19,41 +17,6 @@ beforeAll(async () => {
 afterAll(() => server[Symbol.asyncDispose]());
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
-
-interface CloudProcess extends AsyncDisposable {
-  url: string;
-}
-
-async function startProcess(databaseUrl: string): Promise<CloudProcess> {
-  const dir = await memoryDir();
-  const child: ChildProcess = spawn(process.execPath, [cloudProcess], {
-    env: {
-      ...process.env,
-      ...{ DATA_DIR: dir.path, DATABASE_URL: databaseUrl, CLOUD_HOST: '127.0.0.1' },
-      ...{ CLOUD_PORT: '0', MQTT_PORT: '0', MQTT_WS_PORT: '0', ADMIN_TOKEN: adminToken, JOIN_KEY: joinKey },
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let printed = '';
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-    printed += text;
-  });
-  const dispose = async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-    await dir[Symbol.asyncDispose]();
-  };
-  try {
-    await until(() => printed.includes('\n') || child.exitCode !== null, { what: 'the cloud to start' });
-    expect(child.exitCode).toBeNull();
-  } catch (error) {
-    await dispose();
-    throw error;
-  }
-  return { url: printed.trim(), [Symbol.asyncDispose]: dispose };
-}
 
 test('two clouds that start at once on an empty database share it', async () => {
   const url = await server.database();
@@ -69,6 +32,14 @@ test('two clouds that start at once on an empty database share it', async () => 
   using stream = new StreamClient({ url: second.url, uuid: 'd1', key, acks: true });
   stream.send(batch('journal01', 1, 3));
   await stream.acked(3);
+  // What one of them is told, the devices of the other learn of.
+  const deployed = await fetch(`${first.url}/api/v1/devices/d1/target`, {
+    method: 'PUT',
+    headers: { ...bearer(adminToken), 'content-type': 'application/yaml' },
+    body: 'name: shop\nservices: {web: {image: nginx}}',
+  });
+  expect(deployed.status).toBe(202);
+  await until(() => stream.body.includes('{"target":'), { what: () => `a version; ${stream.body}` });
   for (const { url: address } of [first, second]) {
     const answer = await fetch(`${address}/api/v1/devices`, { headers: bearer(adminToken) });
     expect(await answer.json()).toMatchObject({ devices: [{ uuid: 'd1', registered: true }] });

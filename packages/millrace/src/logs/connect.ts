@@ -56,15 +56,27 @@ export async function connect(
   filter: LogFilter,
   { url, notice, context }: { url: string | undefined; notice: Notice; context: LogsContext },
 ): Promise<{ client: MillraceClient; filter: LogFilter }> {
-  const { env, signal } = context;
+  const client = await openClient(url, notice, context);
+  if (filter.device === undefined) return { client, filter };
+  return { client, filter: { ...filter, device: await fullUuid(client, filter.device, context.signal) } };
+}
+
+/**
+ * The server.
+ *
+ * @throws MillraceError `PARAMETER_INVALID`, `TOKEN_UNUSABLE`
+ */
+export async function openClient(
+  url: string | undefined,
+  notice: Notice,
+  { env }: Pick<LogsContext, 'env'>,
+): Promise<MillraceClient> {
   const access = await findAccess(url, env);
   const { protocol, hostname } = new URL(access.url);
   if (protocol === 'http:' && !isThisMachine(hostname)) {
     notice(`the token travels to ${hostname} unencrypted; use https where you can`);
   }
-  const client = new MillraceClient({ ...access, renew: () => findAccess(url, env) });
-  if (filter.device === undefined) return { client, filter };
-  return { client, filter: { ...filter, device: await fullUuid(client, filter.device, signal) } };
+  return new MillraceClient({ ...access, renew: () => findAccess(url, env) });
 }
 
 /** We show the beginning of a uuid, so its beginning is also enough to ask by. */

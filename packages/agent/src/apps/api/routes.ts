@@ -34,13 +34,13 @@ export function appRoutes({ apps, local }: AppRoutesOptions): (app: FastifyInsta
     });
     app.post('/v1/apps/:appId', async (request: AppRequest, reply) => {
       const retry = flagOf(request, 'retry');
-      const { parseApp } = await import('../target/schema.ts');
+      const { parseApp } = await import('@millrace/wire/apps');
       const given = withId(readJson(request.body), idOf(request));
       return deployed(reply, await (await apps.manager()).deploy(given, parseApp(given), { retry }));
     });
     app.post('/v1/apps/:appId/compose', async (request: AppRequest, reply) => {
       const retry = flagOf(request, 'retry');
-      const { parseCompose } = await import('../target/compose.ts');
+      const { parseCompose } = await import('@millrace/wire/apps');
       const { given, app: parsed } = await parseCompose(textOf(request.body), idOf(request));
       return deployed(reply, await (await apps.manager()).deploy(given, parsed, { retry }));
     });

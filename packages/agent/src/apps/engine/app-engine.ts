@@ -46,12 +46,15 @@ export class AppEngine {
       this.#api.ask({ method: 'GET', path: '/networks' }, signal),
       this.#api.ask({ method: 'GET', path: '/volumes' }, signal),
       Promise.all(
-        [...new Set(images)].map(async (image) => ((await this.#hasImage(image, signal)) ? [image] : [])),
+        [...new Set(images)].map(async (image): Promise<[string, string][]> => {
+          const id = await this.imageId(image, signal);
+          return id === undefined ? [] : [[image, id]];
+        }),
       ),
     ]);
     return {
       containers,
-      images: new Set(present.flat()),
+      images: new Map(present.flat()),
       networks: this.#owners(networks as Named[]),
       volumes: this.#owners((volumes as { Volumes: Named[] | null }).Volumes ?? []),
     };
@@ -116,6 +119,24 @@ export class AppEngine {
     return this.#delete(`/volumes/${name}`, signal);
   }
 
+  /** `undefined` when it is not there. */
+  async imageId(image: string, signal: AbortSignal): Promise<string | undefined> {
+    const found = (await this.#find(`/images/${image}/json`, signal)) as { Id: string } | undefined;
+    return found?.Id;
+  }
+
+  /** Whether any container, running or not, ours or not, is made from an image or from one that is built on it. */
+  async isImageUsed(id: string, signal: AbortSignal): Promise<boolean> {
+    const query = { all: true, filters: JSON.stringify({ ancestor: [id] }) };
+    const list = await this.#api.ask({ method: 'GET', path: '/containers/json', query }, signal);
+    return (list as unknown[]).length > 0;
+  }
+
+  /** Takes away its name, and the image when it has no other. The engine refuses while a container uses it. */
+  removeImage(image: string, signal: AbortSignal): Promise<void> {
+    return this.#delete(`/images/${image}`, signal);
+  }
+
   async #containers(signal: AbortSignal): Promise<OwnedContainer[]> {
     const filters = JSON.stringify({ label: [`${labelNames.owner}=${this.owner}`] });
     const query = { all: true, filters };
@@ -161,10 +182,6 @@ export class AppEngine {
 
   async #inspect(id: string, signal: AbortSignal): Promise<Inspected | undefined> {
     return (await this.#find(`/containers/${id}/json`, signal)) as Inspected | undefined;
-  }
-
-  async #hasImage(image: string, signal: AbortSignal): Promise<boolean> {
-    return (await this.#find(`/images/${image}/json`, signal)) !== undefined;
   }
 
   /** `undefined` when there is no such thing. */

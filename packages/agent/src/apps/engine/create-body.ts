@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { canonical } from '../target/canonical.ts';
-import { keepsRunning, type Service } from '../target/schema.ts';
+import { canonical, keepsRunning, type Service } from '@millrace/wire/apps';
 import { type ContainerLabels, labelNames, networksOf, objectName } from './labels.ts';
 
 const nanosPerMs = 1e6;

@@ -1,4 +1,4 @@
-import type { Service } from '../target/schema.ts';
+import type { Service } from '@millrace/wire/apps';
 
 /**
  * What a container, network or volume of ours says of itself. That a container is ours takes both: the label with

@@ -20,8 +20,8 @@ export interface OwnedContainer extends ContainerLabels {
 export interface Observed {
   /** All of ours, of every app. */
   containers: readonly OwnedContainer[];
-  /** Of the images that were asked for, those that are there. */
-  images: ReadonlySet<string>;
+  /** Of the images that were asked for, those that are there, with their ids. */
+  images: ReadonlyMap<string, string>;
   /** Names of all networks and volumes, and whose app's they are if they are ours. */
   networks: ReadonlyMap<string, number | undefined>;
   volumes: ReadonlyMap<string, number | undefined>;

@@ -1,14 +1,19 @@
 import type { Logger } from 'pino';
-import type { EngineApi } from '../../docker/api.ts';
+import { type EngineApi, EngineRefusal } from '../../docker/api.ts';
 import type { AppEngine } from '../engine/app-engine.ts';
 import { createBody } from '../engine/create-body.ts';
 import { containerName, retiredSuffix } from '../engine/labels.ts';
-import { pullImage } from '../engine/pull.ts';
+import { PullFailure, pullImage } from '../images/pull.ts';
+import type { PulledImages } from '../images/pulled-images.ts';
+import type { RegistryLogins } from '../images/registry-logins.ts';
+import { pullFailure } from './failures.ts';
 import type { Step } from './steps.ts';
 
 export interface ExecutorOptions {
   api: EngineApi;
   engine: AppEngine;
+  images: PulledImages;
+  logins: RegistryLogins;
   log: Logger;
 }
 
@@ -17,10 +22,11 @@ const progressLineMs = 10_000;
 /** Takes one step, and tells of it in the log. */
 export async function takeStep(
   step: Step,
-  { api, engine, log }: ExecutorOptions,
+  options: ExecutorOptions,
   onProgress: (percent: number) => void,
   signal: AbortSignal,
 ): Promise<void> {
+  const { engine, log } = options;
   const { appId } = step;
   const tell = (serviceName: string | undefined, message: string) =>
     log.info({ appId, ...(serviceName !== undefined && { service: serviceName }) }, message);
@@ -29,13 +35,12 @@ export async function takeStep(
       const { image, serviceName } = step;
       tell(serviceName, `Pulling image ${image}`);
       let toldMs = performance.now();
-      const progressed = (percent: number) => {
+      await pull(step, options, signal, (percent) => {
         onProgress(percent);
         if (performance.now() - toldMs < progressLineMs) return;
         toldMs = performance.now();
         tell(serviceName, `Pulling image ${image}: ${percent} %`);
-      };
-      await pullImage(api, image, progressed, signal);
+      });
       tell(serviceName, `Pulled image ${image}`);
       return;
     }
@@ -77,4 +82,25 @@ export async function takeStep(
       await engine[kind](container.id, signal);
     }
   }
+}
+
+async function pull(
+  { image }: Extract<Step, { kind: 'pull' }>,
+  { api, engine, images, logins }: ExecutorOptions,
+  signal: AbortSignal,
+  onProgress: (percent: number) => void,
+): Promise<void> {
+  // Another service may have brought it since the last look.
+  if ((await engine.imageId(image, signal)) !== undefined) return;
+  const login = await logins.loginFor(image);
+  await images.begun(image);
+  try {
+    await pullImage(api, { image, login, onProgress }, signal);
+  } catch (error) {
+    // Of anything else it is not known whether the image has come all the same.
+    if (!(error instanceof PullFailure || error instanceof EngineRefusal)) throw error;
+    await images.failed(image);
+    throw pullFailure(image, error, login !== undefined);
+  }
+  await images.pulled(image, signal);
 }

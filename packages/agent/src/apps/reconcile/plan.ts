@@ -1,8 +1,7 @@
+import { type App, type Dependency, keepsRunning, type Service } from '@millrace/wire/apps';
 import { taggedImage } from '../engine/create-body.ts';
 import { networksOf, volumesOf } from '../engine/labels.ts';
 import { isUp, type Observed, type OwnedContainer } from '../engine/observed.ts';
-import type { Dependency } from '../target/fields.ts';
-import { type App, keepsRunning, type Service } from '../target/schema.ts';
 import type { Step } from './steps.ts';
 
 /*

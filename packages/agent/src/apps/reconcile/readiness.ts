@@ -1,4 +1,4 @@
-import type { App } from '../target/schema.ts';
+import type { App } from '@millrace/wire/apps';
 import { hasFinished, type ServicePlan } from './plan.ts';
 
 export interface Unwell {

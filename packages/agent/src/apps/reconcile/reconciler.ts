@@ -5,6 +5,8 @@ import type { EngineApi } from '../../docker/api.ts';
 import type { EngineSession } from '../../docker/watcher.ts';
 import type { AppEngine } from '../engine/app-engine.ts';
 import type { Observed } from '../engine/observed.ts';
+import type { PulledImages } from '../images/pulled-images.ts';
+import type { RegistryLogins } from '../images/registry-logins.ts';
 import type { AppRecord, AppStore } from '../target/store.ts';
 import { takeStep } from './executor.ts';
 import { asStepError } from './failures.ts';
@@ -18,6 +20,8 @@ export interface ReconcilerOptions {
   api: EngineApi;
   engine: AppEngine;
   store: AppStore;
+  images: PulledImages;
+  logins: RegistryLogins;
   patience: PatienceOptions;
   /** Waits between attempts at the same step. Default 1 s to 5 min. */
   retry?: BackoffOptions;
@@ -114,7 +118,8 @@ export class Reconciler {
       await this.#wake.promise;
       clearTimeout(timer);
     }
-    await Promise.allSettled([...this.#flights.values()].map(({ done }) => done));
+    const flights = [...this.#flights.values()].map(({ done }) => done);
+    await Promise.allSettled([...flights, this.#options.images.idle()]);
   }
 
   /** Takes a step that somebody asked for by hand, after the one of its key that may be under way. */
@@ -158,7 +163,16 @@ export class Reconciler {
       if (this.#options.store.get(record.appId) !== record) continue;
       for (const step of steps) waitMs = Math.min(waitMs, this.#take(step, session));
     }
+    this.#options.images.sweep({
+      isPulling: (image) => this.#isPulling(image),
+      again: () => this.wake(),
+      signal: session.signal,
+    });
     return waitMs;
+  }
+
+  #isPulling(image: string): boolean {
+    return [...this.#flights.values()].some(({ step }) => step.kind === 'pull' && step.image === image);
   }
 
   #readWanted(): { record: AppRecord; app: WantedApp | MillraceError }[] {
@@ -224,9 +238,10 @@ export class Reconciler {
   }
 
   async #succeeded(record: AppRecord): Promise<boolean> {
-    const { appId, release, app } = record;
+    const { appId, release, app, releaseUuid } = record;
     const { error: _, ...rest } = record;
-    const done: AppRecord = { ...rest, outcome: 'done', good: { release, app } };
+    const good = { release, app, ...(releaseUuid !== undefined && { releaseUuid }) };
+    const done: AppRecord = { ...rest, outcome: 'done', good };
     if (!(await this.#save(appId, (before) => (before === record ? done : before)))) return false;
     this.#prepared.delete(appId);
     this.#options.log.info({ appId, release }, `App ${appId}: release ${release} is up`);
@@ -298,7 +313,7 @@ export class Reconciler {
   }
 
   #stepFailed(step: Step, cause: unknown, session: EngineSession): MillraceError {
-    const error = asStepError(step, cause);
+    const error = asStepError(cause);
     // The connection went, not the step: it is taken again as soon as there is one.
     if (session.signal.aborted) return error;
     const waitMs = this.#holds.taken(step.key, stepText(step), error);

@@ -1,5 +1,5 @@
+import type { Service } from '@millrace/wire/apps';
 import type { OwnedContainer } from '../engine/observed.ts';
-import type { Service } from '../target/schema.ts';
 
 /**
  * One request to the engine. Whatever is interrupted before, in or after one, the next look at the engine shows what

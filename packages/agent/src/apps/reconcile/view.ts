@@ -11,8 +11,11 @@ export interface AppView {
   appName?: string;
   /** The release that was asked for last. */
   release: number;
+  /** What the cloud calls it, if it asked for it. */
+  releaseUuid?: string;
   /** The release whose services run, where that is another. */
   runningRelease?: number;
+  runningReleaseUuid?: string;
   state: 'deploying' | 'running' | 'failed' | 'rolled-back' | 'removing';
   error?: Problem;
   services: ServiceView[];
@@ -53,7 +56,9 @@ export function viewOf(record: AppRecord, reconciler: Reconciler): AppView {
     appId,
     ...(given.appName !== undefined && { appName: given.appName }),
     release,
+    ...(record.releaseUuid !== undefined && { releaseUuid: record.releaseUuid }),
     ...(shown !== record && { runningRelease: shown.release }),
+    ...(shown !== record && shown.releaseUuid !== undefined && { runningReleaseUuid: shown.releaseUuid }),
     state: removing ? 'removing' : stateOf(record, outcome),
     ...(error && { error }),
     services: removing

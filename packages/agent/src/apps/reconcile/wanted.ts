@@ -1,7 +1,7 @@
+import { keepsRunning, parseApp } from '@millrace/wire/apps';
 import { configOf } from '../engine/create-body.ts';
-import { keepsRunning, parseApp } from '../target/schema.ts';
 import type { AppRecord } from '../target/store.ts';
-import { keptName, type WantedApp } from './plan.ts';
+import { imagesOf, keptName, type WantedApp } from './plan.ts';
 
 /** Whether the release before is in the place of the one that was asked for. */
 export function isRolledBack({ outcome, good }: AppRecord): boolean {
@@ -31,6 +31,19 @@ export function wantedOf(record: AppRecord): WantedApp {
     kept: new Set(isPending && good ? keptOf(good.app) : []),
     isPending,
   };
+}
+
+/**
+ * The images of a record that its containers are made from or may have to be: those of the release in place and, while
+ * it is not known whether that is any good, of the one to go back to.
+ *
+ * @throws MillraceError `APP_INVALID` when it was saved by a program that knew more
+ */
+export function imagesNeeded(record: AppRecord): string[] {
+  if (record.removing) return [];
+  const { app, isPending } = wantedOf(record);
+  const before = isPending && record.good ? imagesOf(parseApp(record.good.app)) : [];
+  return [...imagesOf(app), ...before];
 }
 
 /**

@@ -37,6 +37,8 @@ export interface CloudLogBackendOptions {
   backoff?: BackoffOptions & { refusedMs?: number };
   /** Default: JSON lines on standard output. */
   log?: Logger;
+  /** Told of the version of the device's target, when the cloud names one among its acknowledgements. */
+  onTarget?: ((version: string) => void) | undefined;
   /** Told of every change of `connected` or `mode`. */
   onStateChange?: (state: CloudBackendState) => void;
 }
@@ -80,6 +82,7 @@ export interface CloudSettings {
   maxRequestBytes: number;
   backoff: BackoffOptions;
   refusedMs: number;
+  onTarget: ((version: string) => void) | undefined;
   log: Logger;
 }
 
@@ -131,6 +134,7 @@ export function readCloudOptions(options: CloudLogBackendOptions): CloudSettings
     maxRequestBytes: whole('maxRequestBytes', options.maxRequestBytes ?? 1024 * 1024, 1, 2 ** 30),
     backoff: options.backoff ?? {},
     refusedMs: options.backoff?.refusedMs ?? 60_000,
+    onTarget: options.onTarget,
     log,
   };
 }

@@ -34,7 +34,7 @@ export class CloudRequest implements Disposable {
   readonly #context: CloudContext;
   readonly #request: ClientRequest;
   readonly #controller = new AbortController();
-  readonly #reader = new AckReader();
+  readonly #reader: AckReader;
   readonly #handlers: CloudRequestHandlers;
   #bodyEnded = false;
 
@@ -43,6 +43,7 @@ export class CloudRequest implements Disposable {
     const { settings, agent } = context;
     this.#context = context;
     this.#handlers = handlers;
+    this.#reader = new AckReader(settings.onTarget);
     this.closed = this.#controller.signal;
     const headers = {
       ...settings.headers,

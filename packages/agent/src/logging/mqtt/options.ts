@@ -1,6 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { defaultServiceBase, MillraceError, type TopicLayout, topicLayout, topicLevel } from '@millrace/wire';
+import {
+  defaultServiceBase,
+  deviceTopic,
+  MillraceError,
+  type TopicLayout,
+  topicLayout,
+  topicLevel,
+} from '@millrace/wire';
 import type { IClientOptions } from 'mqtt';
 import { type Logger, pino } from 'pino';
 import type { BackoffOptions } from '../../delivery/backoff.ts';
@@ -68,6 +75,8 @@ export interface MqttLogBackendOptions {
   backoff?: BackoffOptions & { refusedMs?: number };
   /** Default: JSON lines on standard output. */
   log?: Logger;
+  /** Told of every message on `device/{uuid}/target`, retained ones first. Needs `deviceUuid`. */
+  onTarget?: ((payload: Buffer) => void) | undefined;
   /** Told of every change of `connected`. */
   onStateChange?: (state: MqttBackendState) => void;
 }
@@ -111,6 +120,8 @@ export interface MqttSettings {
   ackTimeoutMs: number;
   backoff: BackoffOptions;
   refusedMs: number;
+  /** The topic of the device's target, and who listens to it. */
+  target: { topic: string; take: (payload: Buffer) => void } | undefined;
   log: Logger;
 }
 
@@ -188,6 +199,10 @@ export function readMqttOptions(options: MqttLogBackendOptions): MqttSettings {
     ackTimeoutMs: whole('ackTimeoutMs', options.ackTimeoutMs ?? 30_000, 1, 3_600_000),
     backoff: options.backoff ?? {},
     refusedMs: options.backoff?.refusedMs ?? 30_000,
+    target:
+      options.onTarget && deviceUuid !== undefined
+        ? { topic: deviceTopic(deviceUuid, 'target'), take: options.onTarget }
+        : undefined,
     // `debug: true` shows publishes whatever level the program logs at.
     log: debug && !log.isLevelEnabled('debug') ? log.child({}, { level: 'debug' }) : log,
   };

@@ -1,3 +1,4 @@
+import { errorText } from '@millrace/wire';
 import { serveFreshLanes } from '../../delivery/fresh-lanes.ts';
 import { Pace } from '../../delivery/pace.ts';
 import { DeliveryScope } from '../../delivery/scope.ts';
@@ -41,6 +42,7 @@ export async function mqttSession(
   log.info(`✅ MQTT log backend connected: ${settings.shownUrl}`);
   report.connected();
   status?.online(connection);
+  listenForTarget(connection, settings);
   // A feed may stand behind lines that an earlier connection has taken with it.
   feed.rewind();
   const window = new SendWindow({
@@ -87,4 +89,12 @@ export async function mqttSession(
     throw connection.failure;
   }
   await status?.offline(connection, over);
+}
+
+/** Lines do not wait for it, and go on where the broker does not allow it. */
+function listenForTarget(connection: MqttConnection, { target, log }: MqttSettings): void {
+  if (!target) return;
+  connection.subscribe(target.topic, target.take).catch((error: unknown) => {
+    if (!connection.closed.aborted) log.warn({ error: errorText(error) }, 'targets are not heard over MQTT');
+  });
 }

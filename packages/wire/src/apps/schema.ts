@@ -1,5 +1,5 @@
-import { MillraceError } from '@millrace/wire';
 import * as z from 'zod';
+import { MillraceError } from '../errors.ts';
 import * as fields from './fields.ts';
 
 const whole = (min: number, max: number) => {
@@ -158,7 +158,7 @@ function dependencyCycle(services: readonly Service[]): string[] | undefined {
 export type FieldNames = (path: readonly PropertyKey[]) => string;
 
 /** `services[0].ports[1]` */
-const jsonNames: FieldNames = (path) =>
+export const jsonFieldNames: FieldNames = (path) =>
   path
     .map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`))
     .join('')
@@ -169,7 +169,7 @@ const jsonNames: FieldNames = (path) =>
  *
  * @throws MillraceError `APP_INVALID` that names each wrong field, up to ten
  */
-export function parseApp(value: unknown, fieldName: FieldNames = jsonNames): App {
+export function parseApp(value: unknown, fieldName: FieldNames = jsonFieldNames): App {
   const parsed = appSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const reasons = parsed.error.issues.flatMap((issue) => {

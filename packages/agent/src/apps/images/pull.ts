@@ -1,4 +1,5 @@
 import type { EngineApi } from '../../docker/api.ts';
+import type { RegistryLogin } from './registry-logins.ts';
 
 // A registry is asked before the first word of progress; a slow link may then be silent for a while.
 const beginTimeoutMs = 180_000;
@@ -15,6 +16,12 @@ interface Progress {
 /** The engine could not pull; the message is the registry's or its own. */
 export class PullFailure extends Error {}
 
+export interface PullOptions {
+  image: string;
+  login: RegistryLogin | undefined;
+  onProgress: (percent: number) => void;
+}
+
 /**
  * Pulls an image and tells how far it is, in percent of what is known so far of its layers.
  *
@@ -22,8 +29,7 @@ export class PullFailure extends Error {}
  */
 export async function pullImage(
   api: EngineApi,
-  image: string,
-  onProgress: (percent: number) => void,
+  { image, login, onProgress }: PullOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const [, fromImage = image, tag] =
@@ -41,6 +47,7 @@ export async function pullImage(
       method: 'POST',
       path: '/images/create',
       query,
+      registryLogin: login,
       answerTimeoutMs: beginTimeoutMs,
     } as const;
     const response = await api.send(request, either);
