@@ -15,6 +15,7 @@ import { HttpServer, type HttpTuning } from './http/server.ts';
 import { Identity } from './identity/identity.ts';
 import { Presence } from './identity/presence.ts';
 import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
+import { Sessions } from './identity/sessions.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
 import { CloudMetrics } from './metrics/cloud-metrics.ts';
@@ -106,6 +107,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     joinKey: config.joinKey,
   });
   const presence = starting.use(new Presence({ records, log }));
+  const sessions = starting.use(new Sessions({ records, log: log.child({ part: 'identity' }) }));
   const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
   const ownership = config.peerUrl ? ownershipOf(config.peerUrl) : undefined;
@@ -151,7 +153,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
 
   const brokerLog = log.child({ part: 'broker' });
   const mqtt = await openBroker(
-    { config, brokerCa, identity, presence, inbox, records, log: brokerLog },
+    { config, brokerCa, identity, presence, sessions, inbox, records, log: brokerLog },
     starting,
   );
   const http = starting.use(
@@ -159,6 +161,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       records,
       identity,
       presence,
+      sessions,
       skews,
       store,
       ingest,
@@ -172,7 +175,6 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       },
       peers: ownership &&
         route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
-      disconnectMqtt: mqtt.disconnect,
       backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
       metricsSources: {
@@ -231,6 +233,7 @@ interface BrokerParts {
   brokerCa: Buffer | undefined;
   identity: Identity;
   presence: Presence;
+  sessions: Sessions;
   inbox: DeviceInbox;
   records: Records;
   log: Logger;
@@ -240,8 +243,6 @@ interface Mqtt {
   port?: number;
   wsPort?: number;
   webSocket?: MqttWebSocket;
-  /** Ends what a device has open. */
-  disconnect?: (uuid: string) => void;
   stats?: () => BrokerStats;
   /** Throws when the broker does not work. */
   check(): void;
@@ -249,7 +250,7 @@ interface Mqtt {
 }
 
 async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): Promise<Mqtt> {
-  const { config, brokerCa, identity, presence, inbox, records, log } = parts;
+  const { config, brokerCa, identity, presence, sessions, inbox, records, log } = parts;
   if (config.brokerUrl) {
     const broker = starting.use(
       new ExternalBroker({
@@ -273,7 +274,14 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
   }
   await records.presence.forget();
   const broker = starting.use(
-    await EmbeddedBroker.open({ identity, presence, inbox, log, anonymous: config.mqttAnonymous }),
+    await EmbeddedBroker.open({
+      identity,
+      presence,
+      sessions,
+      inbox,
+      log,
+      anonymous: config.mqttAnonymous,
+    }),
   );
   const webSocket = starting.use(new MqttWebSocket({ broker, allowedOrigins: config.mqttWsOrigins, log }));
   const host = config.mqttHost ?? config.host;
@@ -283,7 +291,6 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
     port,
     wsPort,
     webSocket,
-    disconnect: (uuid) => broker.disconnect(uuid),
     stats: () => broker.stats,
     check: () => undefined,
     start: () => undefined,

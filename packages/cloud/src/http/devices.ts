@@ -2,6 +2,7 @@ import { MillraceError } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import { hashSecret, newSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Tag } from '../records/devices.ts';
 import type { RecordTables } from '../records/records.ts';
 import { entry } from './audit-entry.ts';
@@ -12,8 +13,7 @@ import { cursorSchema, keyOfCursor, pageOf, pageParameters } from './paging.ts';
 import { deviceSchema, gapSchema, problemSchema } from './schemas.ts';
 
 export interface DeviceRoutesOptions extends DeviceListParts {
-  /** Ends what a device has open, since its key is none any more. */
-  disconnect: (uuid: string) => void;
+  sessions: Sessions;
 }
 
 /** Most gaps in one answer. */
@@ -53,7 +53,7 @@ const changes = z
  * which lines of one are missing.
  */
 export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (app, options) => {
-  const { records, store, disconnect } = options;
+  const { records, store, sessions } = options;
 
   app.get(
     '/devices',
@@ -141,7 +141,7 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
       await records.audited(entry(request, 'device.key', uuid), async (tables) => {
         if (!(await tables.devices.setKey(uuid, hashSecret(key)))) throw unknown(uuid);
       });
-      disconnect(uuid);
+      await sessions.deviceChanged(uuid);
       return { uuid, api_key: key };
     },
   );
@@ -165,7 +165,7 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
         await tables.presence.remove(uuid);
         await tables.states.remove(uuid);
       });
-      disconnect(uuid);
+      await sessions.deviceChanged(uuid);
       return reply.code(204).send(null);
     },
   );

@@ -9,6 +9,7 @@ import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
@@ -46,6 +47,7 @@ export interface HttpServerOptions {
   records: Records;
   identity: Identity;
   presence: Presence;
+  sessions: Sessions;
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
@@ -58,8 +60,6 @@ export interface HttpServerOptions {
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Where several processes share the store. */
   peers?: HttpPeers;
-  /** Ends what a device has open at the broker, when its key has changed. */
-  disconnectMqtt?: (uuid: string) => void;
   backups: Backups;
   metrics: CloudMetrics;
   /** What is shown at `/metrics`, beside what this server knows itself. */
@@ -137,7 +137,7 @@ export class HttpServer implements AsyncDisposable {
   }
 
   async #addRoutes(options: HttpServerOptions): Promise<void> {
-    const { identity, ingest, log, checks, metrics, metricsSources, mqttUpgrade, disconnectMqtt } = options;
+    const { identity, ingest, log, checks, metrics, metricsSources, mqttUpgrade } = options;
     const { version, tuning = {} } = options;
     const app = this.#app.withTypeProvider<ZodTypeProvider>();
     await app.register(swagger, {
@@ -183,13 +183,7 @@ export class HttpServer implements AsyncDisposable {
         api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
         await api.register(exportRoute, options);
-        await api.register(deviceRoutes, {
-          ...options,
-          disconnect: (uuid) => {
-            this.#streams.end(uuid);
-            disconnectMqtt?.(uuid);
-          },
-        });
+        await api.register(deviceRoutes, options);
         await api.register(deviceStateRoutes, options);
         await api.register(fleetRoutes, options);
         await api.register(tokenRoutes, options);
