@@ -110,7 +110,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const sessions = starting.use(new Sessions({ records, log: log.child({ part: 'identity' }) }));
   const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
-  const ownership = config.peerUrl ? ownershipOf(config.peerUrl) : undefined;
+  const ownership = config.peerUrl ? ownershipOf(config.peerUrl, await store.division()) : undefined;
   const policies = starting.use(
     await PolicyBook.open({
       records,
@@ -195,11 +195,13 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   mqtt.start();
   sweeper.start();
 
-  function ownershipOf(url: string): Ownership {
+  function ownershipOf(url: string, division: string): Ownership {
     return new Ownership({
       table: records.peers,
       url,
       lanes: store.lanes,
+      division,
+      divisionChanged: () => store.divisionChanged(),
       laneOf: (device) => store.laneOf(device),
       settled: () => ingest.settled(),
       log: log.child({ part: 'peers' }),

@@ -1,6 +1,7 @@
 import { MillraceError } from '@millrace/wire';
 import { sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
+import { divisionMigration } from './division-migration.ts';
 import { peersMigration } from './peers-migration.ts';
 
 interface Migration {
@@ -132,6 +133,7 @@ const migrations: readonly Migration[] = [
     ],
   },
   peersMigration,
+  divisionMigration,
 ];
 
 /** Version of the tables that this program makes. */
