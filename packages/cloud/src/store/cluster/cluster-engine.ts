@@ -5,6 +5,7 @@ import { type EngineSettings, type LogEngine, StoreError } from '../engine.ts';
 import { migrate } from '../migrations/index.ts';
 import { setTextIndex } from '../text-index.ts';
 import { dividedTablesSql, shardDatabase, wholeTable } from './ddl.ts';
+import { joinShard, leaderOf } from './joining.ts';
 import { holdsMisplaced } from './misplaced.ts';
 import { ShardEngine } from './shard-engine.ts';
 import { ShardMap } from './shard-map.ts';
@@ -53,10 +54,13 @@ export class ClusterEngine implements LogEngine {
     const { cluster, log, textIndex } = address;
     const engine = new ClusterEngine(cluster, await openShards(address));
     try {
-      // One replica after the other: the first makes what the second joins.
-      for (const server of engine.#servers) {
-        await migrate(server, log);
-        await setTextIndex(server, textIndex);
+      for (const [i, shard] of engine.shards.entries()) {
+        // One makes what the others join.
+        const replicas = [shard, ...(engine.replicas[i] ?? [])];
+        const leader = await leaderOf(replicas);
+        await migrate(leader, log);
+        await setTextIndex(leader, textIndex);
+        for (const replica of replicas) if (replica !== leader) await joinShard(replica, leader, log);
       }
       await engine.#makeWholeTables(cluster);
       // What others have acknowledged may be on its way to this replica.
