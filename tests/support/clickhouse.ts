@@ -48,6 +48,12 @@ interface ClusterPlan {
   own: number;
 }
 
+/** A server of a shard with several: it makes replicated tables, which a ZooKeeper on this port knows. */
+interface ReplicaPlan {
+  zooKeeperPort: number;
+  replica: string;
+}
+
 export interface ClickHouseCluster extends AsyncDisposable {
   name: string;
   /** One of each shard, in the shards' order. */
@@ -96,14 +102,17 @@ export async function startClickHouseCluster(shards = 3, name = 'fleet'): Promis
 }
 
 /** Starts a ClickHouse server on loopback, with HTTP; in a cluster with TCP as well. Needs gcc, once. */
-export async function startClickHouse(cluster?: ClusterPlan): Promise<ClickHouseServer> {
+export async function startClickHouse(
+  cluster?: ClusterPlan,
+  replica?: ReplicaPlan,
+): Promise<ClickHouseServer> {
   const require = createRequire(import.meta.url);
   const platform = `@chdb/lib-${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
   const library = join(dirname(require.resolve(`${platform}/package.json`)), 'libchdb.so');
   const binary = await compiled();
   const dir = await tempDir('millrace-clickhouse-');
   const config = join(dir.path, 'config.xml');
-  const plan = (shards: ClusterPlan | undefined) => writeFile(config, configOf(shards));
+  const plan = (shards: ClusterPlan | undefined) => writeFile(config, configOf(shards, replica));
   await plan(cluster);
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
@@ -165,7 +174,7 @@ export async function startClickHouse(cluster?: ClusterPlan): Promise<ClickHouse
   };
 }
 
-function configOf(cluster: ClusterPlan | undefined): string {
+function configOf(cluster: ClusterPlan | undefined, replica: ReplicaPlan | undefined): string {
   return `<clickhouse>
   <mark_cache_size>67108864</mark_cache_size>
   <max_server_memory_usage>2000000000</max_server_memory_usage>
@@ -174,7 +183,7 @@ function configOf(cluster: ClusterPlan | undefined): string {
   <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default></users>
   <profiles><default/></profiles>
   <quotas><default/></quotas>
-${cluster ? remoteServers(cluster) : ''}</clickhouse>
+${cluster ? remoteServers(cluster) : ''}${replica ? keeperOf(replica) : ''}</clickhouse>
 `;
 }
 
@@ -184,6 +193,12 @@ function remoteServers({ name, tcpPorts }: ClusterPlan): string {
       `<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>${port}</port></replica></shard>`,
   );
   return `  <remote_servers><${name}>${shards.join('')}</${name}></remote_servers>
+`;
+}
+
+function keeperOf({ zooKeeperPort, replica }: ReplicaPlan): string {
+  return `  <zookeeper><node><host>127.0.0.1</host><port>${zooKeeperPort}</port></node></zookeeper>
+  <macros><shard>1</shard><replica>${replica}</replica></macros>
 `;
 }
 
