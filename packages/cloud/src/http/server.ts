@@ -83,6 +83,17 @@ export interface HttpTuning {
   tailMaxWaitingBytes?: number;
 }
 
+/** JSON that is empty is no body: with a DELETE, say, many programs name the type of what they do not send. */
+function takeEmptyBodies(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length > 0) void parse(request, String(body), done);
+    else if (request.routeOptions.schema?.body) done(new MillraceError('BODY_INVALID', 'the body is empty'));
+    else done(null, undefined);
+  });
+}
+
 const headersTimeoutMs = 30_000;
 const maxConnections = 20_000;
 
@@ -111,6 +122,7 @@ export class HttpServer implements AsyncDisposable {
       },
     });
     app.server.maxConnections = maxConnections;
+    takeEmptyBodies(app);
     app.setValidatorCompiler(validate);
     // The schemas of answers are for the document; checking ten thousand lines against them is not worth its time.
     app.setSerializerCompiler(() => (value) => JSON.stringify(value));
