@@ -227,6 +227,13 @@ describe.each(places)('log store, $name', ({ make }) => {
     }
   });
 
+  test('storedAt names the lines of one time of arrival', async () => {
+    const receivedMs = Date.now();
+    await append(store, [{ message: 'a' }, { message: 'b' }], { receivedMs });
+    await append(store, [{ message: 'c' }], { receivedMs: receivedMs + 1, firstSeq: 3 });
+    expect(await store.storedAt(receivedMs)).toEqual([{ device: 'dev', journal: 'journal01', seqs: [1, 2] }]);
+  });
+
   test('a closed store says so, and does not wait for long queries', async () => {
     const slow = store.engine.query(
       'SELECT count() AS n FROM numbers(1000000000000) WHERE sipHash64(number) = 1',

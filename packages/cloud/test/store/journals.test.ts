@@ -10,7 +10,9 @@ import { deviceStatsSql } from '../../src/store/log-store.ts';
 import { repeatKey } from '../../src/store/repeats.ts';
 import { append, places, type StorePlace } from './open-stores.ts';
 
-describe.each(places)('what a store knows of journals, $name', ({ make }) => {
+/* What the store knows of journals: which of their lines it has, which it was told of, and what is missing. */
+
+describe.each(places)('journals, $name', ({ make }) => {
   let place: StorePlace;
   let store: LogStore;
 
@@ -186,12 +188,5 @@ describe.each(places)('what a store knows of journals, $name', ({ make }) => {
     );
     // The same journal id at another device is another journal.
     expect(await store.watermark('d1', 'journal10')).toEqual({ max: 0, holes: [] });
-  });
-
-  test('storedAt names the lines of one time of arrival', async () => {
-    const receivedMs = Date.now();
-    await append(store, [{ message: 'a' }, { message: 'b' }], { receivedMs });
-    await append(store, [{ message: 'c' }], { receivedMs: receivedMs + 1, firstSeq: 3 });
-    expect(await store.storedAt(receivedMs)).toEqual([{ device: 'dev', journal: 'journal01', seqs: [1, 2] }]);
   });
 });
