@@ -1,7 +1,9 @@
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import mqtt from 'mqtt';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { batch, StreamClient } from '../packages/cloud/test/support/stream-client.ts';
 import { adminToken, startTestAgent, type TestCloud } from './support/cloud.ts';
 import { type SeveralClouds, startSeveralClouds } from './support/several-clouds.ts';
 import { tempDir } from './support/tmp.ts';
@@ -11,8 +13,24 @@ let site: SeveralClouds;
 
 beforeAll(async () => {
   site = await startSeveralClouds();
+  // Known to the others some seconds later: when the test about it comes.
+  const [, second] = site.clouds as [TestCloud, TestCloud];
+  const policy = { device: 'metered', dailyQuotaBytes: quotaBytes };
+  expect((await ask(second, 'POST', '/api/v1/policies', policy)).status).toBe(201);
 });
 afterAll(async () => site?.[Symbol.asyncDispose]());
+
+/** Asks the API of a process as its admin. */
+async function ask(cloud: TestCloud, method: string, path: string, body?: object): Promise<Response> {
+  return fetch(`${cloud.url}${path}`, {
+    method,
+    headers: {
+      authorization: `Bearer ${adminToken}`,
+      ...(body && { 'content-type': 'application/json' }),
+    },
+    ...(body && { body: JSON.stringify(body) }),
+  });
+}
 
 /** A file that grows by numbered lines until it is stopped. */
 class Writer implements AsyncDisposable {
@@ -45,6 +63,7 @@ class Writer implements AsyncDisposable {
 }
 
 const key = 'key-of-a-device-in-tests';
+const quotaBytes = 100_000;
 
 test('real agents, two processes that are killed and paused in turn: each line is stored once', async () => {
   const [first, second] = site.clouds as [TestCloud, TestCloud];
@@ -156,3 +175,73 @@ test('a watcher at one process sees each line once, whichever process got it and
   gone.abort();
   await reading;
 }, 60_000);
+
+test('a key that is changed at one process ends what the device has open at the other, as a token does', async () => {
+  const [first, second] = site.clouds as [TestCloud, TestCloud];
+  // Some belong to the one process and some to the other.
+  const names = Array.from({ length: 6 }, (_, i) => `rotated-${i}`);
+  for (const name of names) await first.register(name, key);
+  const streams = names.map((uuid) => new StreamClient({ url: second.url, uuid, key, acks: true }));
+  for (const stream of streams) {
+    stream.send(batch('journal01', 1, 1));
+    await stream.acked(1);
+  }
+  const made = await ask(first, 'POST', '/api/v1/tokens', { name: 'watcher', role: 'reader' });
+  const { token } = (await made.json()) as { token: string };
+  const tail = await fetch(`${second.url}/api/v1/logs/tail`, {
+    headers: { authorization: `Bearer ${token}` },
+  });
+  const watching = tail.text();
+  const changedMs = performance.now();
+  await Promise.all(names.map((name) => ask(first, 'POST', `/api/v1/devices/${name}/key`)));
+  await until(() => streams.every((stream) => stream.response?.readableEnded), {
+    what: 'all streams to end',
+  });
+  await ask(first, 'DELETE', '/api/v1/tokens/watcher');
+  await watching;
+  // Far before each process looks for itself.
+  expect(performance.now() - changedMs).toBeLessThan(30_000);
+  for (const stream of streams) stream[Symbol.dispose]();
+}, 60_000);
+
+test('what a device may send in a day is one amount for all processes, also when another takes over', async () => {
+  const [first, second] = site.clouds as [TestCloud, TestCloud];
+  const lineBytes = 1000;
+  await first.register('metered', key);
+  const send = async ({ url }: TestCloud) => {
+    const line = JSON.stringify({ message: 'x'.repeat(lineBytes), timestamp: Date.now() });
+    const { status } = await fetch(`${url}/device/v2/metered/log-stream`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/x-ndjson' },
+      body: `${line}\n`.repeat(10),
+    });
+    return status;
+  };
+  // While its slot changes hands a device is asked to come again.
+  const taken = (cloud: TestCloud) =>
+    until(async () => (await send(cloud)) === 201, { timeoutMs: 60_000, what: 'the lines to be taken' });
+  for (const cloud of [first, second, first, second, first, second]) await taken(cloud);
+  // Whichever of them counted: the other goes on from there.
+  await first.restart('SIGKILL');
+  await taken(second);
+  await taken(first);
+  const statuses: number[] = [];
+  for (let i = 0; i < 20 && statuses.at(-1) !== 429; i++) {
+    statuses.push(await send(i % 2 === 0 ? first : second));
+  }
+  expect(statuses.at(-1)).toBe(429);
+  expect([await send(first), await send(second)]).toEqual([429, 429]);
+  const lines = (await first.linesOf('metered')).length;
+  expect(lines).toBeLessThanOrEqual(quotaBytes / lineBytes + 10);
+
+  // By MQTT it may be either process that gets it, and the sender is told all the same.
+  const client = await mqtt.connectAsync(site.mosquitto.url);
+  const told: string[] = [];
+  client.on('message', (_topic, payload) => told.push(String(payload)));
+  await client.subscribeAsync('device/metered/logs/ack');
+  for (let i = 0; i < 4; i++)
+    await client.publishAsync('device/metered/logs', '{"message":"one more"}', { qos: 1 });
+  await until(() => told.length >= 4, { what: () => `four refusals among ${told.join()}` });
+  expect(told.every((text) => text.includes('QUOTA_EXCEEDED'))).toBe(true);
+  await client.endAsync(true);
+}, 120_000);

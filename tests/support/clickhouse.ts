@@ -36,6 +36,8 @@ export interface ClickHouseServer extends AsyncDisposable {
   start(): Promise<void>;
   /** Sends a signal and waits for nothing. */
   signal(name: NodeJS.Signals): void;
+  /** Tells it of another cluster, from its next start on. */
+  plan(cluster: ClusterPlan): Promise<void>;
 }
 
 /** How a server knows the others: the TCP port of each is the one replica of a shard. */
@@ -46,55 +48,72 @@ interface ClusterPlan {
   own: number;
 }
 
+/** A server of a shard with several: it makes replicated tables, which a ZooKeeper on this port knows. */
+interface ReplicaPlan {
+  zooKeeperPort: number;
+  replica: string;
+}
+
 export interface ClickHouseCluster extends AsyncDisposable {
   name: string;
   /** One of each shard, in the shards' order. */
   servers: readonly ClickHouseServer[];
   /** All their addresses, separated by commas. */
   url: string;
+  /** Restarts the servers as a cluster of more shards, with new ones behind the others. */
+  grow(shards: number): Promise<void>;
 }
 
 /** Starts servers that know each other as the shards of a cluster. */
 export async function startClickHouseCluster(shards = 3, name = 'fleet'): Promise<ClickHouseCluster> {
   await using starting = new AsyncDisposableStack();
   const tcpPorts: number[] = [];
-  for (let i = 0; i < shards; i++) tcpPorts.push(await freePort());
-  const started = await Promise.allSettled(
-    tcpPorts.map((_, own) => startClickHouse({ name, tcpPorts, own })),
-  );
   const servers: ClickHouseServer[] = [];
-  for (const one of started) if (one.status === 'fulfilled') servers.push(starting.use(one.value));
-  for (const one of started) if (one.status === 'rejected') throw one.reason;
+  const add = async (stack: AsyncDisposableStack, count: number) => {
+    const first = tcpPorts.length;
+    for (let i = 0; i < count; i++) tcpPorts.push(await freePort());
+    const started = await Promise.allSettled(
+      tcpPorts.slice(first).map((_, i) => startClickHouse({ name, tcpPorts, own: first + i })),
+    );
+    for (const one of started) if (one.status === 'fulfilled') servers.push(stack.use(one.value));
+    for (const one of started) if (one.status === 'rejected') throw one.reason;
+  };
+  await add(starting, shards);
   const running = starting.move();
   return {
     name,
     servers,
-    url: servers.map(({ url }) => url).join(','),
+    get url() {
+      return servers.map(({ url }) => url).join(',');
+    },
+    async grow(more) {
+      const before = [...servers];
+      await add(running, more - before.length);
+      await Promise.all(
+        before.map(async (server, own) => {
+          await server.plan({ name, tcpPorts, own });
+          await server.kill();
+          await server.start();
+        }),
+      );
+    },
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
 }
 
 /** Starts a ClickHouse server on loopback, with HTTP; in a cluster with TCP as well. Needs gcc, once. */
-export async function startClickHouse(cluster?: ClusterPlan): Promise<ClickHouseServer> {
+export async function startClickHouse(
+  cluster?: ClusterPlan,
+  replica?: ReplicaPlan,
+): Promise<ClickHouseServer> {
   const require = createRequire(import.meta.url);
   const platform = `@chdb/lib-${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
   const library = join(dirname(require.resolve(`${platform}/package.json`)), 'libchdb.so');
   const binary = await compiled();
   const dir = await memoryDir();
   const config = join(dir.path, 'config.xml');
-  await writeFile(
-    config,
-    `<clickhouse>
-  <mark_cache_size>67108864</mark_cache_size>
-  <max_server_memory_usage>2000000000</max_server_memory_usage>
-  <!-- Otherwise it counts what all programs beside it take as its own, and refuses queries for it. -->
-  <memory_worker_use_cgroup>0</memory_worker_use_cgroup>
-  <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default></users>
-  <profiles><default/></profiles>
-  <quotas><default/></quotas>
-${cluster ? remoteServers(cluster) : ''}</clickhouse>
-`,
-  );
+  const plan = (shards: ClusterPlan | undefined) => writeFile(config, configOf(shards, replica));
+  await plan(cluster);
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   let child: ChildProcess | undefined;
@@ -147,11 +166,25 @@ ${cluster ? remoteServers(cluster) : ''}</clickhouse>
     kill,
     start,
     signal: (name) => void child?.kill(name),
+    plan,
     [Symbol.asyncDispose]: async () => {
       await kill();
       await dir[Symbol.asyncDispose]();
     },
   };
+}
+
+function configOf(cluster: ClusterPlan | undefined, replica: ReplicaPlan | undefined): string {
+  return `<clickhouse>
+  <mark_cache_size>67108864</mark_cache_size>
+  <max_server_memory_usage>2000000000</max_server_memory_usage>
+  <!-- Otherwise it counts what all programs beside it take as its own, and refuses queries for it. -->
+  <memory_worker_use_cgroup>0</memory_worker_use_cgroup>
+  <users><default><password></password><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota></default></users>
+  <profiles><default/></profiles>
+  <quotas><default/></quotas>
+${cluster ? remoteServers(cluster) : ''}${replica ? keeperOf(replica) : ''}</clickhouse>
+`;
 }
 
 function remoteServers({ name, tcpPorts }: ClusterPlan): string {
@@ -160,6 +193,12 @@ function remoteServers({ name, tcpPorts }: ClusterPlan): string {
       `<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>${port}</port></replica></shard>`,
   );
   return `  <remote_servers><${name}>${shards.join('')}</${name}></remote_servers>
+`;
+}
+
+function keeperOf({ zooKeeperPort, replica }: ReplicaPlan): string {
+  return `  <zookeeper><node><host>127.0.0.1</host><port>${zooKeeperPort}</port></node></zookeeper>
+  <macros><shard>1</shard><replica>${replica}</replica></macros>
 `;
 }
 

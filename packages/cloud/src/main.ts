@@ -15,6 +15,7 @@ import { HttpServer, type HttpTuning } from './http/server.ts';
 import { Identity } from './identity/identity.ts';
 import { Presence } from './identity/presence.ts';
 import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
+import { Sessions } from './identity/sessions.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
 import { CloudMetrics } from './metrics/cloud-metrics.ts';
@@ -110,9 +111,10 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
     joinKey: config.joinKey,
   });
   const presence = starting.use(new Presence({ records, log }));
+  const sessions = starting.use(new Sessions({ records, log: log.child({ part: 'identity' }) }));
   const metrics = starting.use(new CloudMetrics({ log: log.child({ part: 'metrics' }) }));
   const skews = new ClockSkews();
-  const ownership = config.peerUrl ? ownershipOf(config.peerUrl) : undefined;
+  const ownership = config.peerUrl ? ownershipOf(config.peerUrl, await store.division()) : undefined;
   const policies = starting.use(
     await PolicyBook.open({
       records,
@@ -174,7 +176,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   );
   const brokerLog = log.child({ part: 'broker' });
   const mqtt = await openBroker(
-    { config, brokerCa, identity, presence, inbox, records, targets, feed, log: brokerLog },
+    { config, brokerCa, identity, presence, sessions, inbox, records, targets, feed, log: brokerLog },
     starting,
   );
   const http = starting.use(
@@ -182,6 +184,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       records,
       identity,
       presence,
+      sessions,
       skews,
       store,
       ingest,
@@ -198,7 +201,6 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
       },
       peers: ownership &&
         route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
-      disconnectMqtt: mqtt.disconnect,
       backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
       metricsSources: {
@@ -220,11 +222,13 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   rollouts.start();
   sweeper.start();
 
-  function ownershipOf(url: string): Ownership {
+  function ownershipOf(url: string, division: string): Ownership {
     return new Ownership({
       table: records.peers,
       url,
       lanes: store.lanes,
+      division,
+      divisionChanged: () => store.divisionChanged(),
       laneOf: (device) => store.laneOf(device),
       settled: () => ingest.settled(),
       log: log.child({ part: 'peers' }),
@@ -258,6 +262,7 @@ interface BrokerParts {
   brokerCa: Buffer | undefined;
   identity: Identity;
   presence: Presence;
+  sessions: Sessions;
   inbox: DeviceInbox;
   records: Records;
   targets: TargetBook;
@@ -269,8 +274,6 @@ interface Mqtt {
   port?: number;
   wsPort?: number;
   webSocket?: MqttWebSocket;
-  /** Ends what a device has open. */
-  disconnect?: (uuid: string) => void;
   stats?: () => BrokerStats;
   /** Throws when the broker does not work. */
   check(): void;
@@ -278,7 +281,7 @@ interface Mqtt {
 }
 
 async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): Promise<Mqtt> {
-  const { config, brokerCa, identity, presence, inbox, records, targets, feed, log } = parts;
+  const { config, brokerCa, identity, presence, sessions, inbox, records, targets, feed, log } = parts;
   if (config.brokerUrl) {
     const broker = starting.use(
       new ExternalBroker({
@@ -307,7 +310,15 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
   }
   await records.presence.forget();
   const broker = starting.use(
-    await EmbeddedBroker.open({ identity, presence, inbox, targets, log, anonymous: config.mqttAnonymous }),
+    await EmbeddedBroker.open({
+      identity,
+      presence,
+      sessions,
+      inbox,
+      targets,
+      log,
+      anonymous: config.mqttAnonymous,
+    }),
   );
   feed.onChange((devices) => broker.targetsChanged(devices));
   const webSocket = starting.use(new MqttWebSocket({ broker, allowedOrigins: config.mqttWsOrigins, log }));
@@ -318,7 +329,6 @@ async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): P
     port,
     wsPort,
     webSocket,
-    disconnect: (uuid) => broker.disconnect(uuid),
     stats: () => broker.stats,
     check: () => undefined,
     start: () => undefined,

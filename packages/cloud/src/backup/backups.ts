@@ -92,12 +92,7 @@ export class Backups {
 
   async #make(name: string, createdAtMs: number): Promise<Backup> {
     const { store, records, dataDir, version, log } = this.#options;
-    if (store.engine.kind !== 'embedded') {
-      throw new MillraceError(
-        'BACKUP_IMPOSSIBLE',
-        'the lines are in a ClickHouse server (CLICKHOUSE_URL), which has backups of its own',
-      );
-    }
+    if (store.engine.kind !== 'embedded') throw notOurs();
     const backupDir = resolve(this.#options.backupDir);
     const path = join(backupDir, name);
     const unfinished = `${path}${unfinishedSuffix}`;
@@ -179,4 +174,12 @@ async function copyIfThere(from: string, to: string): Promise<void> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
+}
+
+/** What is not ours to copy. */
+export function notOurs(): MillraceError {
+  return new MillraceError(
+    'BACKUP_IMPOSSIBLE',
+    'the lines are in ClickHouse (CLICKHOUSE_URL): use BACKUP DATABASE millrace there, of a cluster BACKUP DATABASE millrace_shard on each shard, and pg_dump for the records; see docs/operations.md',
+  );
 }

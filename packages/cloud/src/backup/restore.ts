@@ -12,6 +12,9 @@ export interface RestoreOptions {
   from: string;
   /** Data folder to make. It must hold neither store nor records. */
   dataDir: string;
+  /** As the cloud that is to use the folder has them: with either, it would not read what is made here. */
+  clickhouseUrl?: string;
+  databaseUrl?: string;
   log: Logger;
 }
 
@@ -22,11 +25,19 @@ export type Restored = Manifest;
  * Makes a data folder out of a backup, for a cloud that is started on it afterwards. Nothing that is there is
  * overwritten, and one that is cut off leaves nothing that a start takes for whole.
  *
- * @throws MillraceError `BACKUP_UNUSABLE`, `DATA_DIR_UNUSABLE`, `STORE_FAILED`
+ * @throws MillraceError `BACKUP_UNUSABLE`, `DATA_DIR_UNUSABLE`, `CONFIG_INVALID`, `STORE_FAILED`
  */
-export async function restore({ from, dataDir, log }: RestoreOptions): Promise<Restored> {
+export async function restore(options: RestoreOptions): Promise<Restored> {
+  const { from, dataDir, clickhouseUrl, databaseUrl, log } = options;
   const folder = resolve(from);
   const manifest = await readManifest(folder);
+  const unread = clickhouseUrl !== undefined ? 'CLICKHOUSE_URL' : 'DATABASE_URL';
+  if (clickhouseUrl !== undefined || (manifest.records && databaseUrl !== undefined)) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      `${unread}: a cloud with it does not read what would be restored into ${dataDir}. Leave it out, here and for that cloud, or restore the server by its own means`,
+    );
+  }
   using _lock = await lockFolder(dataDir);
   const store = join(dataDir, 'store');
   const records = join(dataDir, 'records');

@@ -5,6 +5,8 @@ import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client } f
 import type { Logger } from 'pino';
 import { adminUser, type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
+import { hashSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import { listen } from '../listening.ts';
 import type { TargetBook } from '../targets/target-book.ts';
 import { isLoopback, mayPublish, mayReceive, maySubscribe, type Principal } from './access.ts';
@@ -19,6 +21,7 @@ export interface EmbeddedBrokerOptions {
   inbox: DeviceInbox;
   presence: Presence;
   targets: Pick<TargetBook, 'message'>;
+  sessions: Sessions;
   log: Logger;
   /** Whether clients on this machine may read without credentials. */
   anonymous: 'loopback' | 'off';
@@ -58,6 +61,9 @@ export class EmbeddedBroker implements AsyncDisposable {
   readonly #log: Logger;
   readonly #aedes: Aedes;
   readonly #principals = new WeakMap<Client, Principal>();
+  /** Of the keys and tokens that clients brought. */
+  readonly #hashes = new WeakMap<Client, string>();
+  readonly #sessions = new WeakMap<Client, Disposable>();
   readonly #clients = new Set<Client>();
   readonly #behind = new WeakSet<Client>();
   readonly #server: Server;
@@ -132,11 +138,13 @@ export class EmbeddedBroker implements AsyncDisposable {
     this.#aedes.on('client', (client) => {
       this.stats.clients++;
       this.#clients.add(client);
+      this.#hold(client);
     });
     this.#aedes.on('subscribe', (subscriptions, client) => this.#tellTarget(client, subscriptions));
     this.#aedes.on('clientDisconnect', (client) => {
       this.stats.clients--;
       this.#clients.delete(client);
+      this.#sessions.get(client)?.[Symbol.dispose]();
     });
     this.#aedes.on('clientError', (client, error) =>
       this.#log.debug({ client: client.id, error: errorText(error) }, 'an MQTT connection failed'),
@@ -187,12 +195,18 @@ export class EmbeddedBroker implements AsyncDisposable {
     this.#aedes.handle(connection);
   }
 
-  /** Ends the connections of a device, whose key is none any more. */
-  disconnect(uuid: string): void {
-    for (const client of this.#clients) {
-      const principal = this.#principals.get(client);
-      if (principal?.kind === 'device' && principal.uuid === uuid) client.conn.destroy();
-    }
+  /** Until what it was opened with opens nothing any more. */
+  #hold(client: Client): void {
+    const principal = this.#principals.get(client);
+    const hash = this.#hashes.get(client);
+    if (!principal || hash === undefined || principal.kind === 'anonymous') return;
+    const { sessions } = this.#options;
+    const end = () => void client.conn.destroy();
+    const session =
+      principal.kind === 'device'
+        ? sessions.ofDevice(principal.uuid, hash, end)
+        : sessions.ofToken(hash, end);
+    this.#sessions.set(client, session);
   }
 
   /**
@@ -272,6 +286,7 @@ export class EmbeddedBroker implements AsyncDisposable {
       throw refusal(3, `credentials cannot be checked: ${errorText(error)}`);
     }
     if (!known) throw refusal(4, 'wrong user name or password');
+    this.#hashes.set(client, hashSecret(secret ?? ''));
     return username === adminUser ? { kind: 'admin' } : { kind: 'device', uuid: username };
   }
 

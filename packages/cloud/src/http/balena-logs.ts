@@ -7,6 +7,8 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
+import { hashSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { mayRead, type Scope } from '../query/index.ts';
 import type { Records } from '../records/records.ts';
@@ -23,6 +25,7 @@ export interface BalenaLogsOptions {
   ingest: Ingest;
   records: Records;
   identity: Identity;
+  sessions: Sessions;
   hub: TailHub;
   log: Logger;
   /** Ends what is followed when the server stops. */
@@ -44,7 +47,7 @@ const maxSettlingMs = 5000;
  * heartbeat. There is no limit to `count=all`.
  */
 export const balenaLogsRoute: FastifyPluginAsyncZod<BalenaLogsOptions> = async (app, options) => {
-  const { store, records, identity, log } = options;
+  const { store, records, identity, sessions, log } = options;
   app.get(
     '/device/v2/:uuid/logs',
     {
@@ -82,7 +85,8 @@ export const balenaLogsRoute: FastifyPluginAsyncZod<BalenaLogsOptions> = async (
             const caller = await identity.caller(bearerToken(request.raw));
             return caller !== undefined && mayRead(caller.scope, past.device);
           };
-          await follow(past, reply.raw, { ...options, isAllowed });
+          const held = (end: () => void) => sessions.ofToken(hashSecret(bearerToken(request.raw) ?? ''), end);
+          await follow(past, reply.raw, { ...options, isAllowed, held });
           reply.hijack();
           return [];
         }
@@ -146,9 +150,13 @@ async function* pastPages(past: Past): AsyncGenerator<StoredLine[]> {
 async function follow(
   past: Past,
   response: ServerResponse,
-  options: BalenaLogsOptions & { isAllowed: () => Promise<boolean> },
+  options: BalenaLogsOptions & {
+    isAllowed: () => Promise<boolean>;
+    /** Ends it when the token is none any more. */
+    held: (end: () => void) => Disposable;
+  },
 ): Promise<void> {
-  const { hub, ingest, isAllowed, log, signal, recheckMs = 10_000, ...writing } = options;
+  const { hub, ingest, isAllowed, held: heldByToken, log, signal, recheckMs = 10_000, ...writing } = options;
   const { heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = writing;
   const held = new Map<string, StoredLine>();
   let heldBack = 0;
@@ -190,6 +198,7 @@ async function follow(
   if (heldBack > 0) response.write(balenaStream.skipped(heldBack));
   show = (line) => writer.write(line);
   const stop = () => response.end();
+  const session = heldByToken(stop);
   const recheck = async () => {
     if (!(await isAllowed())) stop();
   };
@@ -200,6 +209,7 @@ async function follow(
   const done = () => {
     clearInterval(rechecking);
     signal.removeEventListener('abort', stop);
+    session[Symbol.dispose]();
     watching[Symbol.dispose]();
     writer[Symbol.dispose]();
   };

@@ -2,6 +2,7 @@ import { MillraceError } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import { hashSecret, newSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Tag } from '../records/devices.ts';
 import type { RecordTables } from '../records/records.ts';
 import type { RolloutDriver } from '../targets/rollout-driver.ts';
@@ -14,10 +15,9 @@ import { cursorSchema, keyOfCursor, pageOf, pageParameters } from './paging.ts';
 import { deviceSchema, gapSchema, problemSchema } from './schemas.ts';
 
 export interface DeviceRoutesOptions extends DeviceListParts {
-  /** Ends what a device has open, since its key is none any more. */
-  disconnect: (uuid: string) => void;
   feed: TargetFeed;
   rollouts: RolloutDriver;
+  sessions: Sessions;
 }
 
 /** Most gaps in one answer. */
@@ -57,7 +57,7 @@ const changes = z
  * which lines of one are missing.
  */
 export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (app, options) => {
-  const { records, store, disconnect, feed, rollouts } = options;
+  const { records, store, sessions, feed, rollouts } = options;
 
   app.get(
     '/devices',
@@ -150,7 +150,7 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
       await records.audited(entry(request, 'device.key', uuid), async (tables) => {
         if (!(await tables.devices.setKey(uuid, hashSecret(key)))) throw unknown(uuid);
       });
-      disconnect(uuid);
+      await sessions.deviceChanged(uuid);
       return { uuid, api_key: key };
     },
   );
@@ -178,7 +178,7 @@ export const deviceRoutes: FastifyPluginAsyncZod<DeviceRoutesOptions> = async (a
         await tables.states.remove(uuid);
       });
       feed.look();
-      disconnect(uuid);
+      await sessions.deviceChanged(uuid);
       return reply.code(204).send(null);
     },
   );

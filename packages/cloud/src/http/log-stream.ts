@@ -6,6 +6,8 @@ import * as z from 'zod';
 import { codecOf } from '../compression/codecs.ts';
 import { type Identity, uuidPattern } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
+import { hashSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { forwardedHeader, forwardStream } from '../peers/forward-stream.ts';
 import type { Route } from '../peers/ownership.ts';
@@ -21,6 +23,7 @@ export interface LogStreamsOptions {
   identity: Identity;
   ingest: Ingest;
   presence: Presence;
+  sessions: Sessions;
   quotas?: QuotaBook;
   /** Tells of targets. */
   feed?: TargetFeed;
@@ -121,6 +124,9 @@ export class LogStreams implements AsyncDisposable {
     }
     const stream = new OpenStream({ ...this.#options, request, response, uuid });
     this.#enter(stream);
+    using _session = this.#options.sessions.ofDevice(uuid, hashSecret(bearerToken(request) ?? ''), () =>
+      stream.stop(),
+    );
     try {
       await stream.run();
     } catch (error) {
@@ -184,11 +190,6 @@ export class LogStreams implements AsyncDisposable {
     const streams = this.#open.get(stream.uuid);
     streams?.delete(stream);
     if (streams?.size === 0) this.#open.delete(stream.uuid);
-  }
-
-  /** Ends the streams of a device, whose key is none any more. */
-  end(uuid: string): void {
-    for (const stream of this.#open.get(uuid) ?? []) stream.stop();
   }
 
   /** Reads no further, and returns when what was read is committed and acknowledged. */

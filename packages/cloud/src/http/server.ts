@@ -9,6 +9,7 @@ import type { Backups } from '../backup/backups.ts';
 import type { ClockSkews } from '../clock/skew.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { Presence } from '../identity/presence.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Ingest } from '../ingest/index.ts';
 import { listen } from '../listening.ts';
 import type { CloudMetrics, MetricsSources } from '../metrics/cloud-metrics.ts';
@@ -51,6 +52,7 @@ export interface HttpServerOptions {
   records: Records;
   identity: Identity;
   presence: Presence;
+  sessions: Sessions;
   skews: ClockSkews;
   store: LogStore;
   ingest: Ingest;
@@ -66,8 +68,6 @@ export interface HttpServerOptions {
   mqttUpgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Where several processes share the store. */
   peers?: HttpPeers;
-  /** Ends what a device has open at the broker, when its key has changed. */
-  disconnectMqtt?: (uuid: string) => void;
   backups: Backups;
   metrics: CloudMetrics;
   /** What is shown at `/metrics`, beside what this server knows itself. */
@@ -90,6 +90,17 @@ export interface HttpTuning {
   tailHeartbeatMs?: number;
   tailMaxWaitingBytes?: number;
   rolloutTickMs?: number;
+}
+
+/** JSON that is empty is no body: with a DELETE, say, many programs name the type of what they do not send. */
+function takeEmptyBodies(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.removeContentTypeParser('application/json');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length > 0) void parse(request, String(body), done);
+    else if (request.routeOptions.schema?.body) done(new MillraceError('BODY_INVALID', 'the body is empty'));
+    else done(null, undefined);
+  });
 }
 
 const headersTimeoutMs = 30_000;
@@ -120,6 +131,7 @@ export class HttpServer implements AsyncDisposable {
       },
     });
     app.server.maxConnections = maxConnections;
+    takeEmptyBodies(app);
     app.setValidatorCompiler(validate);
     // The schemas of answers are for the document; checking ten thousand lines against them is not worth its time.
     app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -146,7 +158,7 @@ export class HttpServer implements AsyncDisposable {
   }
 
   async #addRoutes(options: HttpServerOptions): Promise<void> {
-    const { identity, ingest, log, checks, metrics, metricsSources, mqttUpgrade, disconnectMqtt } = options;
+    const { identity, ingest, log, checks, metrics, metricsSources, mqttUpgrade } = options;
     const { version, tuning = {} } = options;
     const app = this.#app.withTypeProvider<ZodTypeProvider>();
     await app.register(swagger, {
@@ -193,13 +205,7 @@ export class HttpServer implements AsyncDisposable {
         api.addHook('onRequest', authorize(identity));
         await api.register(logRoutes, options);
         await api.register(exportRoute, options);
-        await api.register(deviceRoutes, {
-          ...options,
-          disconnect: (uuid) => {
-            this.#streams.end(uuid);
-            disconnectMqtt?.(uuid);
-          },
-        });
+        await api.register(deviceRoutes, options);
         await api.register(deviceStateRoutes, options);
         await api.register(targetRoutes, options);
         await api.register(fleetRoutes, options);

@@ -3,6 +3,8 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import type { Logger } from 'pino';
 import * as z from 'zod';
 import type { Identity } from '../identity/identity.ts';
+import { hashSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import { forwardedHeader } from '../peers/forward-stream.ts';
 import { followPeers, type TailPeers } from '../peers/tail.ts';
 import { resolveGroups, type Scope } from '../query/index.ts';
@@ -17,6 +19,7 @@ import { problemSchema } from './schemas.ts';
 export interface TailRouteOptions {
   hub: TailHub;
   identity: Identity;
+  sessions: Sessions;
   records: Records;
   log: Logger;
   /** How often it is asked anew whether a watcher may still see what it sees. */
@@ -39,7 +42,7 @@ export interface TailRouteOptions {
  *   : ping                                       a comment, when nothing else was sent for a while
  */
 export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, options) => {
-  const { hub, identity, records, log, signal, peers } = options;
+  const { hub, identity, sessions, records, log, signal, peers } = options;
   const { recheckMs = 10_000, heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = options;
   app.get(
     '/logs/tail',
@@ -90,6 +93,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       let watching = hub.watch(filter, (line) => events.write(line));
       const gone = new AbortController();
       const stop = () => response.end();
+      const session = sessions.ofToken(hashSecret(bearerToken(request.raw) ?? ''), stop);
       const recheck = async () => {
         const caller = await identity.caller(bearerToken(request.raw));
         if (!caller) {
@@ -111,6 +115,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
         isDone = true;
         clearInterval(rechecking);
         signal.removeEventListener('abort', stop);
+        session[Symbol.dispose]();
         watching[Symbol.dispose]();
         events[Symbol.dispose]();
       };

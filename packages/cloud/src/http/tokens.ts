@@ -2,6 +2,7 @@ import { MillraceError, type Token } from '@millrace/wire';
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 import { hashSecret, newSecret } from '../identity/secrets.ts';
+import type { Sessions } from '../identity/sessions.ts';
 import type { Records } from '../records/records.ts';
 import { type TokenRecord, tokenRoles } from '../records/tokens.ts';
 import { entry } from './audit-entry.ts';
@@ -60,7 +61,10 @@ const newToken = z
   });
 
 /** `/tokens`: who may do what. Secrets are shown once, when they are made. */
-export const tokenRoutes: FastifyPluginAsyncZod<{ records: Records }> = async (app, { records }) => {
+export const tokenRoutes: FastifyPluginAsyncZod<{ records: Records; sessions: Sessions }> = async (
+  app,
+  { records, sessions },
+) => {
   app.get(
     '/tokens',
     {
@@ -121,6 +125,7 @@ export const tokenRoutes: FastifyPluginAsyncZod<{ records: Records }> = async (a
     {
       schema: {
         summary: 'Revoke a token or a join key',
+        description: 'It opens nothing from this moment on, and what is followed with it is ended.',
         tags: ['tokens'],
         params: z.strictObject({ name: z.string().max(1000, 'must have at most 1000 characters') }),
         response: { 204: z.null(), '4xx': problemSchema },
@@ -132,6 +137,7 @@ export const tokenRoutes: FastifyPluginAsyncZod<{ records: Records }> = async (a
         if (await tables.tokens.remove(name)) return;
         throw new MillraceError('NOT_FOUND', `there is no token "${name}"`);
       });
+      await sessions.tokensChanged();
       return reply.code(204).send(null);
     },
   );

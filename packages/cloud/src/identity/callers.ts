@@ -45,8 +45,18 @@ export async function validToken(
   records: Records,
   token: string | undefined,
 ): Promise<(TokenRecord & { role: TokenRole }) | undefined> {
-  if (!token) return undefined;
-  const hash = hashSecret(token);
+  return token ? byValidHash(records, hashSecret(token)) : undefined;
+}
+
+/** Whether a token, of which this is the hash, opens something now. */
+export async function isOpenHash(records: Pick<Records, 'tokens'>, hash: string): Promise<boolean> {
+  return (await byValidHash(records, hash)) !== undefined;
+}
+
+async function byValidHash(
+  records: Pick<Records, 'tokens'>,
+  hash: string,
+): Promise<(TokenRecord & { role: TokenRole }) | undefined> {
   const found = await records.tokens.byHash(hash);
   if (!found || !sameHash(found.hash, hash)) return undefined;
   if (found.expiresAtMs !== null && found.expiresAtMs <= Date.now()) return undefined;

@@ -36,6 +36,8 @@ export async function forwardPayload(
   if (status === 400 || status === 413) {
     throw new MillraceError(status === 413 ? 'BODY_TOO_LARGE' : 'BODY_INVALID', String(detail));
   }
+  // It was refused for good, at least today: offered anew it would come to the same.
+  if (status === 429) throw new MillraceError('QUOTA_EXCEEDED', String(detail));
   throw new MillraceError('DEVICE_ELSEWHERE', `${peer.url} answers ${status} ${String(code)}`);
 }
 

@@ -12,6 +12,7 @@ import type { PeerRecord } from '../records/peer-table.ts';
 export const forwardedHeader = 'millrace-forwarded';
 
 const passedOn = ['authorization', 'content-type', 'content-encoding', 'millrace-acks'] as const;
+const passedBack = ['content-type', 'content-length', 'retry-after'] as const;
 
 export interface ForwardedStream {
   request: IncomingMessage;
@@ -40,12 +41,15 @@ export async function forwardStream({ request, response, peer, signal }: Forward
   const { promise: ended, resolve: end, reject: fail } = Promise.withResolvers<void>();
   far.setNoDelay(true);
   far.on('response', (answer) => {
-    const { 'content-type': type, 'content-length': length } = answer.headers;
+    const back: Record<string, string> = {};
+    for (const name of passedBack) {
+      const value = answer.headers[name];
+      if (value !== undefined) back[name] = value;
+    }
     response.writeHead(answer.statusCode ?? 502, {
       'cache-control': 'no-store',
       'x-accel-buffering': 'no',
-      ...(type && { 'content-type': type }),
-      ...(length && { 'content-length': length }),
+      ...back,
       ...((answer.statusCode ?? 502) >= 400 && { connection: 'close' }),
     });
     response.flushHeaders();

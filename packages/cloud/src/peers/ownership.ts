@@ -17,6 +17,10 @@ export interface OwnershipOptions {
   /** Where the other processes reach this one. */
   url: string;
   lanes: readonly FencedLane[];
+  /** By what devices are divided among the lanes. */
+  division: string;
+  /** Slots were taken over from a process that divided devices otherwise; nothing it held will be stored any more. */
+  divisionChanged: () => Promise<void>;
   laneOf: (device: string) => number;
   /** Resolves when everything that was admitted by now is committed. */
   settled: () => Promise<void>;
@@ -66,6 +70,10 @@ interface OwnSlot {
  * no clocks are compared, and a process that slept itself looks anew before it judges others. Being wrong about a
  * process costs time, never lines: what it still stores, the fence refuses; what it stored before, the new owner
  * reads before it admits anything.
+ *
+ * Processes that divide devices among shards differently never have slots at the same time: those that come with
+ * another division hand on what they receive until the last of the others has ended. What the others stored may then
+ * be on any shard, so all of them are fenced before the first line is admitted.
  */
 export class Ownership implements Claims, AsyncDisposable {
   readonly #options: OwnershipOptions;
@@ -80,12 +88,15 @@ export class Ownership implements Claims, AsyncDisposable {
   #live = new Map<string, PeerRecord>();
   /** By id of a peer that lives. */
   readonly #gone = new Map<string, AbortController>();
+  /** Rivals that were complained about. */
+  #told = '';
   #ticking: Promise<void> = Promise.resolve();
 
   constructor(options: OwnershipOptions) {
     this.#options = options;
     this.#timing = { ...defaults, ...options.timing };
-    this.#self = { url: options.url, id: randomUUID(), secret: randomUUID() };
+    const { url, division } = options;
+    this.#self = { url, id: randomUUID(), secret: randomUUID(), division };
   }
 
   /** What the others must show to this process. */
@@ -156,7 +167,8 @@ export class Ownership implements Claims, AsyncDisposable {
     this.#judge(await table.peers());
     const slots = await table.slots();
     this.#slots = slots;
-    const urls = [...this.#live.values()].map(({ url }) => url);
+    const { mates, rivals } = this.#sides();
+    const urls = mates.map(({ url }) => url);
     const wanted: SlotRecord[] = [];
     for (const record of slots) {
       const { slot, owner, epoch } = record;
@@ -172,12 +184,37 @@ export class Ownership implements Claims, AsyncDisposable {
       if (isForUs && (isLeftOver || owner === null || !this.#live.has(owner))) wanted.push(record);
       else if (isLeftOver) await table.release(this.#self.id, slot);
     }
-    const claimed = await table.claim(this.#self.id, wanted);
+    const { division } = this.#options;
+    const claimed = await table.claim(
+      { id: this.#self.id, division, rivals: rivals.map(({ id }) => id) },
+      wanted,
+    );
+    this.#tellRivals(wanted.length > claimed.length ? rivals : []);
     if (claimed.length === 0) return;
     log.info({ slots: claimed.length, of: slots.length }, 'peers: answering for more devices');
-    this.#take(claimed);
+    this.#take(claimed, slots);
     const byNumber = new Map(claimed.map((record) => [record.slot, record]));
     this.#slots = slots.map((record) => byNumber.get(record.slot) ?? record);
+  }
+
+  /** Those that live, by whether they divide devices as this one does. */
+  #sides(): { mates: PeerRecord[]; rivals: PeerRecord[] } {
+    const { division } = this.#options;
+    const { mates = [], rivals = [] } = Object.groupBy(this.#live.values(), (peer) =>
+      peer.division === division ? 'mates' : 'rivals',
+    );
+    return { mates, rivals };
+  }
+
+  #tellRivals(rivals: readonly PeerRecord[]): void {
+    const urls = rivals.map(({ url }) => url).join(', ');
+    if (urls !== '' && urls !== this.#told) {
+      this.#options.log.warn(
+        { peers: urls },
+        'peers: these processes know the cluster by other shards: stop or restart them; until then they answer for the devices',
+      );
+    }
+    this.#told = urls;
   }
 
   /** Who lives: whoever has moved since one of the last looks. */
@@ -213,24 +250,36 @@ export class Ownership implements Claims, AsyncDisposable {
     await this.#options.table.leave(id).catch(() => undefined);
   }
 
-  #take(claimed: readonly SlotRecord[]): void {
+  #take(claimed: readonly SlotRecord[], before: readonly SlotRecord[]): void {
+    const { lanes, division, divisionChanged } = this.#options;
     const epochs = new Map(claimed.map(({ slot, epoch }) => [slot, epoch]));
     // A shard that is down holds up its own devices alone.
-    const ready = this.#options.lanes.map((lane) => this.#fence(lane, epochs));
+    const ready = lanes.map((lane) => this.#persist(() => lane.fence(epochs)));
     for (const fenced of ready) fenced.catch(() => undefined);
-    for (const { slot, epoch } of claimed) {
+    const isMoved = ({ slot }: SlotRecord) => {
+      const { epoch, division: last } = before[slot] as SlotRecord;
+      return epoch > 0 && last !== division;
+    };
+    let moved = ready;
+    if (claimed.some(isMoved)) {
+      const known = Promise.all(ready).then(() => this.#persist(divisionChanged));
+      known.catch(() => undefined);
+      moved = lanes.map(() => known);
+    }
+    for (const record of claimed) {
+      const { slot, epoch } = record;
       this.#own.get(slot)?.claim.lose();
-      this.#own.set(slot, { claim: new Claim(slot, epoch), ready });
+      this.#own.set(slot, { claim: new Claim(slot, epoch), ready: isMoved(record) ? moved : ready });
     }
   }
 
-  async #fence(lane: FencedLane, epochs: ReadonlyMap<number, number>): Promise<void> {
+  async #persist(tell: () => Promise<void>): Promise<void> {
     const { log } = this.#options;
     const { signal } = this.#closing;
     for (let attempt = 0; ; attempt++) {
       if (signal.aborted) throw new MillraceError('DEVICE_ELSEWHERE', 'this process is stopping');
       try {
-        await lane.fence(epochs);
+        await tell();
         return;
       } catch (error) {
         log.warn({ attempt, reason: errorText(error) }, 'peers: a claim cannot be made known to the store');

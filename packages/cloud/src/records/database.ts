@@ -8,13 +8,23 @@ import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
 import { drizzle as drizzleEmbedded } from 'drizzle-orm/pglite';
 import pg from 'pg';
 import type { Logger } from 'pino';
+import { type AccessChange, Notices } from './notices.ts';
 import * as schema from './schema.ts';
 
 /** PostgreSQL, whichever of the two it is. */
 export type Database = PgDatabase<PgQueryResultHKT, typeof schema>;
 
+/** Who wants to hear that what opens something has changed. */
+export interface AccessListener {
+  onChange: (change: AccessChange) => void;
+  /** Changes may have been missed up to now. */
+  onMissed: () => void;
+}
+
 export interface OpenedDatabase {
   database: Database;
+  /** Hears what other processes change, of a server. */
+  listen?: (listener: AccessListener) => AsyncDisposable;
   close(): Promise<void>;
   /** The whole of an embedded one, as a gzipped tar. */
   dump?: () => Promise<Uint8Array>;
@@ -88,7 +98,11 @@ export async function openServer(url: string, log: Logger): Promise<OpenedDataba
       cause: error,
     });
   }
-  return { database: drizzleServer({ client: pool, schema }), close: () => pool.end() };
+  return {
+    database: drizzleServer({ client: pool, schema }),
+    listen: (listener) => new Notices({ url, log, ...listener }),
+    close: () => pool.end(),
+  };
 }
 
 /** What the database says of a failure, without the statement and its values. */

@@ -1,6 +1,7 @@
 import { and, asc, eq, gt, inArray, isNull, type SQL, sql } from 'drizzle-orm';
 import type { DeviceGroup, DeviceGroups } from '../query/index.ts';
 import type { Database } from './database.ts';
+import { noteAccessChange } from './notices.ts';
 import { devices, deviceTags } from './schema.ts';
 
 export type Tags = Record<string, string>;
@@ -112,7 +113,17 @@ export class DeviceRecords implements DeviceGroups {
       .set({ keyHash })
       .where(eq(devices.uuid, uuid))
       .returning({ uuid: devices.uuid });
+    await noteAccessChange(this.#database, { device: uuid });
     return set.length > 0;
+  }
+
+  /** The hash of the key of each of some devices that are known; null for one without. */
+  async keyHashes(uuids: readonly string[]): Promise<Map<string, string | null>> {
+    const rows = await this.#database
+      .select({ uuid: devices.uuid, keyHash: devices.keyHash })
+      .from(devices)
+      .where(inUuids(devices.uuid, uuids));
+    return new Map(rows.map(({ uuid, keyHash }) => [uuid, keyHash]));
   }
 
   /** Whether this is the key of any device. */
@@ -131,6 +142,7 @@ export class DeviceRecords implements DeviceGroups {
       .delete(devices)
       .where(eq(devices.uuid, uuid))
       .returning({ uuid: devices.uuid });
+    await noteAccessChange(this.#database, { device: uuid });
     return removed.length > 0;
   }
 

@@ -2,6 +2,7 @@ import { MillraceError } from '@millrace/wire';
 import { sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
 import { deployMigration } from './deploy-migration.ts';
+import { divisionMigration } from './division-migration.ts';
 import { peersMigration } from './peers-migration.ts';
 
 interface Migration {
@@ -134,6 +135,7 @@ const migrations: readonly Migration[] = [
   },
   peersMigration,
   deployMigration,
+  divisionMigration,
 ];
 
 /** Version of the tables that this program makes. */

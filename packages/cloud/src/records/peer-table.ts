@@ -14,6 +14,8 @@ export interface PeerRecord {
   secret: string;
   /** Grows for as long as the process lives. */
   beat: number;
+  /** By what it divides devices among shards; null of an earlier version. */
+  division: string | null;
 }
 
 /** Who answers for the devices of a slot. */
@@ -22,7 +24,20 @@ export interface SlotRecord {
   owner: string | null;
   /** Grows with each change of the owner. */
   epoch: number;
+  /** That of the last owner. */
+  division: string | null;
 }
+
+/** Who claims slots. */
+export interface Claimant {
+  id: string;
+  division: string;
+  /** Processes that live and divide devices otherwise. While one of them has a slot, nobody else takes any. */
+  rivals: readonly string[];
+}
+
+// Any number does, as long as every process uses the same.
+const claimLock = 7_276_418;
 
 /** The processes of this cloud and what each answers for. */
 export class PeerTable {
@@ -33,40 +48,52 @@ export class PeerTable {
   }
 
   /** Says that this process lives. */
-  async beat({ url, id, secret }: Omit<PeerRecord, 'beat'>): Promise<void> {
+  async beat({ url, id, secret, division }: Omit<PeerRecord, 'beat'>): Promise<void> {
     await this.#database.execute(sql`
-      INSERT INTO cloud_peers (url, id, secret, beat) VALUES (${url}, ${id}, ${secret}, 1)
-      ON CONFLICT (url) DO UPDATE SET id = excluded.id, secret = excluded.secret, beat = cloud_peers.beat + 1`);
+      INSERT INTO cloud_peers (url, id, secret, beat, division) VALUES (${url}, ${id}, ${secret}, 1, ${division})
+      ON CONFLICT (url) DO UPDATE SET id = excluded.id, secret = excluded.secret, beat = cloud_peers.beat + 1,
+        division = excluded.division`);
   }
 
   peers(): Promise<PeerRecord[]> {
-    return this.#rows<PeerRecord>(
-      sql`SELECT url, id, secret, beat::float8 AS beat FROM cloud_peers ORDER BY url`,
+    return rowsOf<PeerRecord>(
+      this.#database,
+      sql`SELECT url, id, secret, beat::float8 AS beat, division FROM cloud_peers ORDER BY url`,
     );
   }
 
   slots(): Promise<SlotRecord[]> {
-    return this.#rows<SlotRecord>(
-      sql`SELECT slot::int AS slot, owner, epoch::float8 AS epoch FROM cloud_slots ORDER BY slot`,
+    return rowsOf<SlotRecord>(
+      this.#database,
+      sql`SELECT slot::int AS slot, owner, epoch::float8 AS epoch, division FROM cloud_slots ORDER BY slot`,
     );
   }
 
   /**
    * Takes slots that still are as they were seen, and returns those taken with their new epochs. These follow the
-   * clock as well, so that records that were restored from a backup do not bring old ones back.
+   * clock as well, so that records that were restored from a backup do not bring old ones back. Claims follow one
+   * another, so of two divisions one comes first, and the other gets nothing.
    */
-  async claim(owner: string, seen: readonly SlotRecord[]): Promise<SlotRecord[]> {
+  async claim({ id, division, rivals }: Claimant, seen: readonly SlotRecord[]): Promise<SlotRecord[]> {
     if (seen.length === 0) return [];
     const rows = sql.join(
       seen.map(({ slot, epoch }) => sql`(${slot}::int, ${epoch}::bigint)`),
       sql`, `,
     );
-    return this.#rows<SlotRecord>(sql`
+    return this.#database.transaction(async (tx) => {
+      await tx.execute(sql`SELECT pg_advisory_xact_lock(${claimLock})`);
+      return rowsOf<SlotRecord>(
+        tx,
+        sql`
       UPDATE cloud_slots
-      SET owner = ${owner}, epoch = greatest(cloud_slots.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+      SET owner = ${id}, division = ${division}, epoch = greatest(cloud_slots.epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
       FROM (VALUES ${rows}) AS seen (slot, epoch)
       WHERE cloud_slots.slot = seen.slot AND cloud_slots.epoch = seen.epoch
-      RETURNING cloud_slots.slot::int AS slot, cloud_slots.owner, cloud_slots.epoch::float8 AS epoch`);
+        AND NOT EXISTS (SELECT 1 FROM cloud_slots AS held WHERE held.owner = ANY(${sql.param([...rivals])}::text[]))
+      RETURNING cloud_slots.slot::int AS slot, cloud_slots.owner, cloud_slots.epoch::float8 AS epoch,
+        cloud_slots.division`,
+      );
+    });
   }
 
   /** Gives a slot up. */
@@ -81,9 +108,9 @@ export class PeerTable {
     await this.#database.execute(sql`UPDATE cloud_slots SET owner = NULL WHERE owner = ${id}`);
     await this.#database.execute(sql`DELETE FROM cloud_peers WHERE id = ${id}`);
   }
+}
 
-  async #rows<T>(query: ReturnType<typeof sql>): Promise<T[]> {
-    const { rows } = (await this.#database.execute(query)) as unknown as { rows: T[] };
-    return rows;
-  }
+async function rowsOf<T>(database: Pick<Database, 'execute'>, query: ReturnType<typeof sql>): Promise<T[]> {
+  const { rows } = (await database.execute(query)) as unknown as { rows: T[] };
+  return rows;
 }

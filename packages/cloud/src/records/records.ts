@@ -3,6 +3,7 @@ import { sql } from 'drizzle-orm';
 import type { Logger } from 'pino';
 import { Audit, type AuditEntry } from './audit.ts';
 import {
+  type AccessListener,
   type Database,
   guarded,
   type OpenedDatabase,
@@ -69,7 +70,7 @@ class RecordTables {
   }
 }
 
-export type { RecordTables };
+export type { AccessListener, RecordTables };
 
 /** What must survive beside the log lines: devices, fleets, tokens, saved searches, and who did what. */
 export class Records extends RecordTables implements AsyncDisposable {
@@ -106,6 +107,14 @@ export class Records extends RecordTables implements AsyncDisposable {
     } catch (error) {
       throw recordsError(error);
     }
+  }
+
+  /**
+   * Tells what this or another process changed, until the handle is disposed of. Of the embedded database, which has but
+   * one process, nothing: that one knows.
+   */
+  onAccessChange(listener: AccessListener): AsyncDisposable {
+    return this.#opened.listen?.(listener) ?? { [Symbol.asyncDispose]: async () => undefined };
   }
 
   /** The processes of this cloud and what each answers for. */

@@ -1,5 +1,6 @@
 import { and, asc, eq, gt, sql } from 'drizzle-orm';
 import type { Database } from './database.ts';
+import { noteAccessChange } from './notices.ts';
 import { tokens } from './schema.ts';
 
 /**
@@ -72,6 +73,7 @@ export class TokenRecords {
       .insert(tokens)
       .values({ name, ...set })
       .onConflictDoUpdate({ target: tokens.name, set });
+    await noteAccessChange(this.#database, 'tokens');
   }
 
   /** Returns false when there is none of this name. */
@@ -80,10 +82,12 @@ export class TokenRecords {
       .delete(tokens)
       .where(eq(tokens.name, name))
       .returning({ name: tokens.name });
+    await noteAccessChange(this.#database, 'tokens');
     return removed.length > 0;
   }
 
   async removeByHash(hash: string): Promise<void> {
     await this.#database.delete(tokens).where(eq(tokens.hash, hash));
+    await noteAccessChange(this.#database, 'tokens');
   }
 }

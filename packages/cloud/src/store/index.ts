@@ -10,12 +10,12 @@ export {
   LogStore,
   type OpenStoreOptions,
   openStore,
-  restoreStore,
   type StoreSize,
 } from './log-store.ts';
 export type { Watermark } from './marks.ts';
 export { maxPatterns, type PatternsQuery } from './patterns.ts';
 export type { Deletion, Partition, RemovalReason } from './removal.ts';
+export { restoreStore } from './restore.ts';
 export { maxPageLines, type SearchQuery } from './search.ts';
 export type { SeqRange } from './seq-ranges.ts';
 export type { DayUsage, Removal, UsageQuery } from './usage.ts';

@@ -8,7 +8,7 @@ import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
 import { journalsSettings, journalsSql } from './journals.ts';
 import { type AppendOptions, StoreLane } from './lane.ts';
-import { byDay, byDayAndDevice } from './lane-answers.ts';
+import { byDay, byDayAndDevice, inAll, newestTold, widest } from './lane-answers.ts';
 import { LogReader } from './log-reader.ts';
 import type { JournalSeqs, Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
@@ -108,6 +108,7 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
       shards: whole.shards,
       replicas: whole.replicas,
       map: whole.map,
+      cluster: whole,
       maxSearchSeconds,
       settings: await indexSettings(whole),
     });
@@ -130,22 +131,6 @@ export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
     await engine.close();
     throw error;
   }
-}
-
-export interface RestoreStoreOptions {
-  /** A folder that {@link LogStore.backUp} made. */
-  from: string;
-  /** The folder around it. */
-  backupDir: string;
-  /** Of the embedded engine to make. */
-  dataDir: string;
-  log: Logger;
-}
-
-/** Makes a store as it was when it was backed up, schema included. @throws StoreError */
-export async function restoreStore({ from, backupDir, dataDir, log }: RestoreStoreOptions): Promise<void> {
-  await using engine = await EmbeddedEngine.open({ dataDir, backupDir, log });
-  await engine.command(`RESTORE DATABASE millrace FROM File(${string(from)})`);
 }
 
 /** Which devices' figures are wanted. */
@@ -176,15 +161,17 @@ export class LogStore implements AsyncDisposable {
   /** Where lines are stored. */
   readonly lanes: readonly StoreLane[];
   readonly #map: ShardMap;
+  readonly #cluster: ClusterEngine | undefined;
   readonly #maxSearchSeconds: number;
   readonly #settings: IndexSettings;
 
-  /** @param options.shards the engines of the shards, their other replicas, and which of them has a device's lines; else there is one */
+  /** @param options.shards of a cluster, with their other replicas, and which of them has a device's lines; else there is one */
   constructor(options: {
     engine: LogEngine;
     shards?: readonly LogEngine[];
     replicas?: readonly (readonly LogEngine[])[];
     map?: ShardMap;
+    cluster?: ClusterEngine;
     maxSearchSeconds?: number;
     settings?: IndexSettings;
   }) {
@@ -195,6 +182,7 @@ export class LogStore implements AsyncDisposable {
       (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),
     );
     this.#map = map;
+    this.#cluster = options.cluster;
     this.#maxSearchSeconds = options.maxSearchSeconds ?? 30;
   }
 
@@ -217,6 +205,22 @@ export class LogStore implements AsyncDisposable {
     return (this.lanes[this.laneOf(device)] as StoreLane).engine;
   }
 
+  /** Asks the lanes that may know something of a device: its own first, and those with what other lanes should have. */
+  async #eachOf<T, R>(device: string, ask: (lane: StoreLane) => Promise<T>, join: (answers: T[]) => R) {
+    const lanes = new Set([this.laneOf(device), ...(this.#cluster?.misplaced ?? [])]);
+    return join(await Promise.all([...lanes].map((lane) => ask(this.lanes[lane] as StoreLane))));
+  }
+
+  /** What two processes must agree on, that each sends a device's lines to the same shard. @throws StoreError */
+  async division(): Promise<string> {
+    return (await this.#cluster?.division()) ?? '';
+  }
+
+  /** Call it when nobody stores any more by another {@link division}. @throws StoreError */
+  async divisionChanged(): Promise<void> {
+    await this.#cluster?.findMisplaced();
+  }
+
   /** Asks or changes each lane for itself: what concerns parts on disk. */
   async #eachLane<T, R>(ask: (engine: LogEngine) => Promise<T>, join: (answers: T[]) => R): Promise<R> {
     return join(await Promise.all(this.lanes.map(({ engine }) => ask(engine))));
@@ -224,12 +228,12 @@ export class LogStore implements AsyncDisposable {
 
   /** What is stored of a journal. @throws StoreError */
   watermark(device: string, journal: string): Promise<Watermark> {
-    return (this.lanes[this.laneOf(device)] as StoreLane).watermark(device, journal);
+    return this.#eachOf(device, (lane) => lane.watermark(device, journal), inAll);
   }
 
   /** What was told of the overlaps of a device's journals, the newest first. @throws StoreError */
   overlaps(device: string): Promise<ToldOverlaps[]> {
-    return (this.lanes[this.laneOf(device)] as StoreLane).overlaps(device);
+    return this.#eachOf(device, (lane) => lane.overlaps(device), newestTold);
   }
 
   /** Resolves once it is on disk. @throws StoreError */
@@ -242,7 +246,7 @@ export class LogStore implements AsyncDisposable {
     device: string,
     parts: readonly JournalPart[],
   ): Promise<{ fromMs: number; toMs: number } | undefined> {
-    return readTimes(this.#engineOf(device), device, parts);
+    return this.#eachOf(device, ({ engine }) => readTimes(engine, device, parts), widest);
   }
 
   /**
@@ -255,7 +259,11 @@ export class LogStore implements AsyncDisposable {
     journals: readonly string[],
     timesMs: readonly number[],
   ): Promise<ReceivedLine[] | undefined> {
-    return readReceived(this.#engineOf(device), device, journals, timesMs);
+    return this.#eachOf(
+      device,
+      ({ engine }) => readReceived(engine, device, journals, timesMs),
+      (answers) => (answers.includes(undefined) ? undefined : answers.flatMap((lines) => lines ?? [])),
+    );
   }
 
   /** Notes lines that are stored under another journal's seq. Resolves once it is on disk. @throws StoreError */
@@ -293,7 +301,8 @@ export class LogStore implements AsyncDisposable {
 
   /** What is missing of a device's journals, see {@link readGaps}; at most so many gaps. @throws StoreError */
   gaps(device: string, most: number): Promise<Gap[]> {
-    return readGaps(this.#engineOf(device), device, most);
+    const isWhole = this.#cluster !== undefined && this.#cluster.misplaced.size > 0;
+    return readGaps(isWhole ? this.engine : this.#engineOf(device), device, most);
   }
 
   /** Partitions with lines, the oldest day first. @throws StoreError */
@@ -324,16 +333,22 @@ export class LogStore implements AsyncDisposable {
 
   /** Deletes lines of a device; that they came stays known. @throws StoreError */
   deleteLines(deletion: Deletion): Promise<{ lines: number; bytes: number }> {
-    return deleteLines(this.#engineOf(deletion.device), deletion);
+    return this.#eachOf(
+      deletion.device,
+      ({ engine }) => deleteLines(engine, deletion),
+      (gone) => ({
+        lines: gone.reduce((sum, { lines }) => sum + lines, 0),
+        bytes: gone.reduce((sum, { bytes }) => sum + bytes, 0),
+      }),
+    );
   }
 
   /** What arrived, by device and day, whether it is still stored or not. @throws StoreError */
   usage(query: UsageQuery): Promise<DayUsage[]> {
-    if (query.device !== undefined) return readUsage(this.#engineOf(query.device), query);
-    return this.#eachLane(
-      (engine) => readUsage(engine, query),
-      (usage) => byDayAndDevice(usage, query.limit),
-    );
+    const join = (usage: DayUsage[][]) => byDayAndDevice(usage, query.limit);
+    const { device } = query;
+    if (device !== undefined) return this.#eachOf(device, ({ engine }) => readUsage(engine, query), join);
+    return this.#eachLane((engine) => readUsage(engine, query), join);
   }
 
   /** The last removals, the newest first. @throws StoreError */

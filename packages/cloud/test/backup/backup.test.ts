@@ -139,6 +139,11 @@ test('without a running cloud a backup is made as well, and nothing that is ther
     detail: expect.stringContaining('is there already'),
   });
   const copy = join(dir.path, 'copy');
+  // A cloud on servers would not read it.
+  for (const server of ['clickhouseUrl', 'databaseUrl']) {
+    const aside = restore({ from: made.path, dataDir: copy, [server]: 'http://elsewhere', log });
+    await expect(aside).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+  }
   await restore({ from: made.path, dataDir: copy, log });
   expect(await readFile(join(copy, joinKeyFile), 'utf8')).toBe('the-join-key\n');
   expect((await readdir(copy)).sort()).toEqual(['cloud.lock', 'join-key', 'records', 'store']);
@@ -179,4 +184,10 @@ test('a server is left to its own means', async () => {
   await expect(done).rejects.toMatchObject({ code: 'BACKUP_IMPOSSIBLE' });
   expect(backups.failed).toMatchObject({ name, error: { code: 'BACKUP_IMPOSSIBLE' } });
   expect(await backups.list()).toEqual([]);
+  // Without a cloud that runs, neither server nor cluster is asked: nobody listens there.
+  const env = { DATA_DIR: '/nowhere', CLICKHOUSE_URL: 'http://127.0.0.1:9', CLICKHOUSE_CLUSTER: 'fleet' };
+  await expect(backUpOffline(readCloudConfig(env), log)).rejects.toMatchObject({
+    code: 'BACKUP_IMPOSSIBLE',
+    detail: expect.stringContaining('BACKUP DATABASE millrace_shard'),
+  });
 });

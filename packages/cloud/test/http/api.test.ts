@@ -323,6 +323,19 @@ test('registering takes the join key and no other', async () => {
   expect(devices.map(({ uuid }) => uuid)).not.toContain('intruder');
 });
 
+test('a type without a body is no body, where none is needed', async () => {
+  const ask = async (method: string, path: string) => {
+    const headers = { authorization: `Bearer ${adminToken}`, 'content-type': 'application/json' };
+    const response = await fetch(`${cloud.url}/api/v1${path}`, { method, headers });
+    return { status: response.status, body: await response.json() };
+  };
+  expect(await ask('DELETE', '/devices/nobody/logs')).toEqual({ status: 200, body: { lines: 0, bytes: 0 } });
+  expect(await ask('POST', '/policies')).toMatchObject({
+    status: 400,
+    body: { detail: 'the body is empty' },
+  });
+});
+
 test('no secret is logged', () => {
   const all = cloud.logged.join('');
   for (const secret of [adminToken, joinKey, key, 'a-key-of-my-own-making', 'Bearer '])

@@ -21,6 +21,8 @@ export interface ConnectedProcess {
   readonly kill: () => void;
   /** What the process sends to the store from now on waits for this. */
   awake: Promise<void>;
+  /** Its appends that are not over, whatever they wait for. */
+  appending: number;
 }
 
 /**
@@ -92,15 +94,20 @@ export class FaultyStore {
     };
     const store: IngestStore = {
       append: async (bytes, { rows, claims = new Map() }) => {
-        // Whoever sleeps has sent nothing yet.
-        await connected.awake;
-        if (!alive) throw dead();
-        for (const [slot, epoch] of claims) {
-          if ((this.claims.get(slot) ?? 0) > epoch) throw new StoreError('claimed', { engineCode: 395 });
+        connected.appending++;
+        try {
+          // Whoever sleeps has sent nothing yet.
+          await connected.awake;
+          if (!alive) throw dead();
+          for (const [slot, epoch] of claims) {
+            if ((this.claims.get(slot) ?? 0) > epoch) throw new StoreError('claimed', { engineCode: 395 });
+          }
+          const appending = append(bytes, rows);
+          this.#running.add(appending);
+          await appending.finally(() => this.#running.delete(appending));
+        } finally {
+          connected.appending--;
         }
-        const appending = append(bytes, rows);
-        this.#running.add(appending);
-        await appending.finally(() => this.#running.delete(appending));
       },
       fences: () => read(() => new Map(this.claims)),
       storedAt: (receivedMs) =>
@@ -144,6 +151,7 @@ export class FaultyStore {
         alive = false;
       },
       awake: Promise.resolve(),
+      appending: 0,
     };
     return connected;
   }

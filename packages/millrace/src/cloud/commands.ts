@@ -65,8 +65,8 @@ function recordsNote(isInside: boolean): string {
 
 /** `millrace cloud restore`. */
 export async function restoreFrom(from: string, { env, stdout, log }: CloudCommandContext): Promise<void> {
-  const { dataDir } = readCloudConfig(env);
-  const { lines, records, createdAtMs } = await restore({ from, dataDir, log });
+  const { dataDir, clickhouseUrl, databaseUrl } = readCloudConfig(env);
+  const { lines, records, createdAtMs } = await restore({ from, dataDir, clickhouseUrl, databaseUrl, log });
   const from1970 = new Date(createdAtMs).toISOString();
   stdout.write(`${dataDir}: ${lines} lines${recordsNote(records)}, as of ${from1970}\n`);
 }

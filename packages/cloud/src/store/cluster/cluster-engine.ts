@@ -1,9 +1,12 @@
+import { createHash } from 'node:crypto';
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { type EngineSettings, type LogEngine, StoreError } from '../engine.ts';
 import { migrate } from '../migrations/index.ts';
 import { setTextIndex } from '../text-index.ts';
 import { dividedTablesSql, shardDatabase, wholeTable } from './ddl.ts';
+import { joinShard, leaderOf } from './joining.ts';
+import { holdsMisplaced } from './misplaced.ts';
 import { ShardEngine } from './shard-engine.ts';
 import { ShardMap } from './shard-map.ts';
 import { type ClusterAddress, openShards, type ShardServers } from './topology.ts';
@@ -27,6 +30,8 @@ export class ClusterEngine implements LogEngine {
   readonly replicas: readonly (readonly ShardEngine[])[];
   /** All that answered, replicas too. */
   readonly #servers: readonly ShardEngine[];
+  readonly #weights: readonly number[];
+  #misplaced: ReadonlySet<number> = new Set();
 
   private constructor(cluster: string, shards: readonly ShardServers[]) {
     const engines = shards.map(({ servers, replicas }) =>
@@ -35,7 +40,8 @@ export class ClusterEngine implements LogEngine {
     this.#servers = engines.flat();
     this.shards = engines.map(([first]) => first as ShardEngine);
     this.replicas = engines.map(([, ...others]) => others);
-    this.map = new ShardMap(shards.map(({ weight }) => weight));
+    this.#weights = shards.map(({ weight }) => weight);
+    this.map = new ShardMap(this.#weights);
     this.place = `${cluster} (${this.shards.map(({ place }) => place).join(', ')})`;
   }
 
@@ -48,19 +54,52 @@ export class ClusterEngine implements LogEngine {
     const { cluster, log, textIndex } = address;
     const engine = new ClusterEngine(cluster, await openShards(address));
     try {
-      // One replica after the other: the first makes what the second joins.
-      for (const server of engine.#servers) {
-        await migrate(server, log);
-        await setTextIndex(server, textIndex);
+      for (const [i, shard] of engine.shards.entries()) {
+        // One makes what the others join.
+        const replicas = [shard, ...(engine.replicas[i] ?? [])];
+        const leader = await leaderOf(replicas);
+        await migrate(leader, log);
+        await setTextIndex(leader, textIndex);
+        for (const replica of replicas) if (replica !== leader) await joinShard(replica, leader, log);
       }
       await engine.#makeWholeTables(cluster);
       // What others have acknowledged may be on its way to this replica.
       await Promise.all(engine.shards.map((shard) => shard.synchronize()));
+      await engine.findMisplaced();
+      if (engine.misplaced.size > 0) {
+        const shardsOf = [...engine.misplaced].map((shard) => shard + 1);
+        log.info({ shards: shardsOf }, 'log store: these shards have lines of devices that others have now');
+      }
       return engine;
     } catch (error) {
       await engine.close();
       throw error;
     }
+  }
+
+  /** Shards, from 0, that hold something of devices whose lines go to others now: the cluster had other shards once. */
+  get misplaced(): ReadonlySet<number> {
+    return this.#misplaced;
+  }
+
+  /** Looks for {@link misplaced}. It must be done when nobody stores by another division any more. @throws StoreError */
+  async findMisplaced(): Promise<void> {
+    const found = new Set<number>();
+    await Promise.all(
+      this.shards.map(async (shard, i) => {
+        if (await holdsMisplaced(shard, this.map, i)) found.add(i);
+      }),
+    );
+    this.#misplaced = found;
+  }
+
+  /** By what devices are divided: the same text for two processes only if they send each device to the same shard. */
+  async division(): Promise<string> {
+    const ids = await Promise.all(this.shards.map((shard) => shard.id()));
+    return createHash('sha256')
+      .update(JSON.stringify(ids.map((id, i) => [id, this.#weights[i]])))
+      .digest('hex')
+      .slice(0, 16);
   }
 
   async #makeWholeTables(cluster: string): Promise<void> {
@@ -89,7 +128,9 @@ export class ClusterEngine implements LogEngine {
     let silent: StoreError | undefined;
     for (const { server } of this.#servers) {
       try {
-        return await server.query<T>(sql, { ...settings, optimize_skip_unused_shards: 1 });
+        // What is misplaced would not be found.
+        const optimize_skip_unused_shards = this.#misplaced.size === 0 ? 1 : 0;
+        return await server.query<T>(sql, { ...settings, optimize_skip_unused_shards });
       } catch (error) {
         // Only a server that gave no answer at all leaves the question open.
         if (!(error instanceof StoreError) || error.engineCode !== undefined) throw error;

@@ -38,6 +38,16 @@ export class ShardEngine implements FencedEngine {
     return this.server.insertsOver();
   }
 
+  /** What tells this shard from all others, whichever of its replicas is asked. @throws StoreError */
+  async id(): Promise<string> {
+    const [row] = await this.server.query<{ id: string }>(
+      this.#options.replicated
+        ? `SELECT zookeeper_path AS id FROM system.replicas WHERE database = '${shardDatabase}' AND table = 'logs'`
+        : `SELECT toString(uuid) AS id FROM system.tables WHERE database = '${shardDatabase}' AND name = 'logs'`,
+    );
+    return row?.id ?? '';
+  }
+
   /** Resolves when this replica has what the others had when it was asked. @throws StoreError */
   async synchronize(): Promise<void> {
     if (!this.#options.replicated) return;

@@ -15,6 +15,11 @@ export class ShardMap {
     this.#total = end;
   }
 
+  /** Of `CRC32(device) % total` what a shard has: from `from` to before `to`. */
+  rangeOf(shard: number): { from: number; to: number; total: number } {
+    return { from: this.#ends[shard - 1] ?? 0, to: this.#ends[shard] ?? 0, total: this.#total };
+  }
+
   /** From 0. */
   of(device: string): number {
     if (this.#ends.length === 1) return 0;

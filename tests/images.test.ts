@@ -1,50 +1,41 @@
 import { execFile } from 'node:child_process';
-import { chmod, copyFile, mkdir, stat, writeFile } from 'node:fs/promises';
+import { chmod, stat, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { LogMessage } from '@millrace/wire';
-import type Docker from 'dockerode';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
+import { batch, StreamClient } from '../packages/cloud/test/support/stream-client.ts';
+import { adminToken, joinKey } from './support/cloud.ts';
 import { startEngine, type TestEngine } from './support/docker.ts';
-import { outputOf, streamOf } from './support/docker-processes.ts';
+import { outputOf } from './support/docker-processes.ts';
+import { importNode, nodeImage } from './support/node-image.ts';
 import { freePort } from './support/ports.ts';
 import { repository } from './support/programs.ts';
 import { tempDir } from './support/tmp.ts';
 import { until } from './support/wait.ts';
 
-const nodeImage = 'millrace-test/node';
 const agentImage = 'millrace-test/agent';
+
+const cloudImage = 'millrace-test/cloud';
+/** The embedded store is half a gigabyte: it is mounted, and not copied into the image and out of it again. */
+const store = join(dirname(createRequire(import.meta.url).resolve('chdb/package.json')), '..');
+const storeParts = ['chdb', `@chdb/lib-${process.platform}-${process.arch}-gnu`];
 
 let engine: TestEngine;
 
 beforeAll(async () => {
   engine = await startEngine();
-  await importNode(engine.docker);
-  await promisify(execFile)(
-    process.execPath,
-    ['scripts/image.mjs', '--tag', agentImage, '--base', nodeImage],
-    { cwd: repository, env: { ...process.env, DOCKER_HOST: engine.host, DOCKER_BUILDKIT: '0' } },
-  );
+  await importNode(engine.docker, [join(store, storeParts[1] as string, 'libchdb.so')]);
+  await makeImage('agent', '--tag', agentImage);
   return () => engine[Symbol.asyncDispose]();
 });
 
-/** This Node with the libraries it is linked to, and nothing else: no registry is asked for an image. */
-async function importNode(docker: Docker): Promise<void> {
-  await using dir = await tempDir();
-  const linked = await outputOf('ldd', [process.execPath]);
-  const libraries = [...linked.matchAll(/(\/\S+\.so[.\d]*)/g)].map(([, path]) => path as string);
-  for (const [from, to] of [
-    [process.execPath, '/usr/bin/node'],
-    ...libraries.map((path) => [path, path]),
-  ] as [string, string][]) {
-    await mkdir(join(dir.path, dirname(to)), { recursive: true });
-    await copyFile(from, join(dir.path, to));
-  }
-  const tar = streamOf('tar', ['-C', dir.path, '-c', '.']);
-  const options = { repo: nodeImage, tag: 'latest', changes: 'ENV PATH=/usr/bin' };
-  const progress = await docker.importImage(tar, options);
-  await new Promise<void>((resolve, reject) =>
-    docker.modem.followProgress(progress, (error: Error | null) => (error ? reject(error) : resolve())),
+async function makeImage(program: string, ...options: string[]): Promise<void> {
+  await promisify(execFile)(
+    process.execPath,
+    ['scripts/image.mjs', '--program', program, '--base', nodeImage, ...options],
+    { cwd: repository, env: { ...process.env, DOCKER_HOST: engine.host, DOCKER_BUILDKIT: '0' } },
   );
 }
 
@@ -161,3 +152,66 @@ test('without the socket it says so, and what to do', async () => {
     /ENGINE_UNREACHABLE/.test(String(await container.logs({ stdout: true, stderr: true }))),
   );
 }, 60_000);
+
+test('the image of the cloud runs without root on a read-only file system, is healthy, stores, and ends in order', async () => {
+  await makeImage('cloud', '--without-store', '--tag', cloudImage);
+  const [port, mqttPort, wsPort] = [await freePort(), await freePort(), await freePort()];
+  const container = await engine.docker.createContainer({
+    Image: cloudImage,
+    Env: [
+      ...[`CLOUD_PORT=${port}`, `MQTT_PORT=${mqttPort}`, `MQTT_WS_PORT=${wsPort}`],
+      ...[`ADMIN_TOKEN=${adminToken}`, `JOIN_KEY=${joinKey}`],
+    ],
+    HostConfig: {
+      NetworkMode: 'host',
+      ReadonlyRootfs: true,
+      CapDrop: ['ALL'],
+      SecurityOpt: ['no-new-privileges:true'],
+      Binds: storeParts.map((part) => `${join(store, part)}:/millrace/node_modules/${part}:ro`),
+    },
+  });
+  onTestFinished(() => container.remove({ force: true, v: true }));
+  const url = `http://127.0.0.1:${port}`;
+  const started = async () => {
+    await container.start();
+    const logs = async () => String(await container.logs({ stdout: true, stderr: true }));
+    let output = '';
+    await until(
+      async () => {
+        output = await logs();
+        return fetch(`${url}/healthz`).then(
+          ({ ok }) => ok,
+          () => false,
+        );
+      },
+      { timeoutMs: 60_000, what: () => `the cloud to be healthy: ${output}` },
+    );
+  };
+  await started();
+  expect((await stat(`/proc/${(await container.inspect()).State.Pid}`)).uid).toBe(1000);
+
+  const registered = await fetch(`${url}/device/register`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${joinKey}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ uuid: 'device-1' }),
+  });
+  const { api_key: key } = (await registered.json()) as { api_key: string };
+  using stream = new StreamClient({ url, uuid: 'device-1', key, acks: true });
+  stream.send(batch('journal01', 1, 20));
+  await stream.acked(20);
+  await until(async () => (await container.inspect()).State.Health?.Status === 'healthy', {
+    timeoutMs: 60_000,
+    what: 'the engine to find it healthy',
+  });
+  stream.send(batch('journal01', 21, 5));
+  // It commits and acknowledges what it has read, and the process ends by itself.
+  await container.stop({ t: 10 });
+  await stream.acked(25);
+  expect((await container.inspect()).State.ExitCode).toBe(0);
+
+  await started();
+  const found = await fetch(`${url}/api/v1/logs?device=device-1&query=line&limit=100`, {
+    headers: { authorization: `Bearer ${adminToken}` },
+  });
+  expect(((await found.json()) as { logs: unknown[] }).logs).toHaveLength(25);
+}, 180_000);
