@@ -83,7 +83,7 @@ describe('millrace deploy', () => {
     expect(again.printed()).toMatch(/^Nothing new for device till-1:\n {2}= as it was {2}shop/);
 
     const broken = run('till-1', await file('broken.yaml', compose('nginx:2')), {}, { isTTY: true });
-    await until(async () => Object.keys((await till.wanted()) ?? {}).length === 1 && broken.printed() !== '');
+    await until(() => broken.printed().includes('waiting'), { what: broken.printed });
     await till.report('rejected', 'IMAGE_MISSING: nginx:2');
     expect(await broken.ended).toBe(false);
     expect(broken.printed()).toContain('failed: shop: IMAGE_MISSING: nginx:2\n');
