@@ -14,6 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import { compiledFolder } from '../packages/millrace/bin/bundle.mjs';
 import { nodeFlags } from '../packages/millrace/bin/flags.mjs';
@@ -56,9 +57,32 @@ const bringAlong = {
   },
 };
 
+// Modules of Node's own that most agents never use, and that take up to 5 MB each: loaded by the first who does.
+const rarelyUsed = /^(node:)?(https|http2|tls|child_process|dgram|perf_hooks|readline)$/;
+const loadWhenUsed = {
+  name: 'load-when-used',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: rarelyUsed }, ({ path }) => ({
+      path: path.replace(/^node:/, ''),
+      namespace: 'when-used',
+    }));
+    onLoad({ filter: /.*/, namespace: 'when-used' }, ({ path }) => {
+      const names = Object.keys(createRequire(import.meta.url)(path)).filter((name) => name !== 'default');
+      const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
+      const load = `const load = () => process.getBuiltinModule('node:${path}');`;
+      return { contents: `${load} module.exports = { ${getters.join(', ')} };`, loader: 'js' };
+    });
+  },
+};
+
 // What the sources know as import.meta.url.
 const ownUrl = 'millraceUrl';
 const banner = `const ${ownUrl} = require('node:url').pathToFileURL(__filename).href;`;
+
+// They run from the sources.
+const otherCommands = ['up/up', 'up/cloud-alone', 'cloud/commands', 'logs/command', 'logs/export', 'journal/commands'].map(
+  (path) => `*/${path}.ts`,
+);
 
 mkdirSync(dirname(outfile), { recursive: true });
 const { metafile } = await build({
@@ -71,9 +95,8 @@ const { metafile } = await build({
   target: 'node24',
   format: 'cjs',
   define: { 'import.meta.url': ownUrl },
-  // The other commands run from the sources.
-  external: ['*.node', '*/up/up.ts', '*/up/cloud-alone.ts'],
-  plugins: [leaveOut, bringAlong],
+  external: ['*.node', ...otherCommands],
+  plugins: [leaveOut, bringAlong, loadWhenUsed],
   banner: { js: banner },
   metafile: true,
   logLevel: 'warning',
@@ -81,7 +104,7 @@ const { metafile } = await build({
 
 // What it was made of, so that a start sees when it is out of date.
 const inputs = Object.keys(metafile.inputs)
-  .filter((input) => !input.includes('node_modules/') && !input.startsWith('unused:'))
+  .filter((input) => !input.includes('node_modules/') && !/^(unused|when-used):/.test(input))
   .map((input) => relative(dirname(outfile), join(root, input)));
 writeFileSync(join(dirname(outfile), 'agent.inputs.json'), `${JSON.stringify(inputs, undefined, 1)}\n`);
 

@@ -3,8 +3,8 @@ import { agentSettings } from '@millrace/agent/config';
 import { cloudSettings } from '@millrace/cloud/config';
 import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
-import { type LogsOptions, printLogs } from './logs/command.ts';
-import { type ExportOptions, exportLogs } from './logs/export.ts';
+import type { LogsOptions } from './logs/command.ts';
+import type { ExportOptions } from './logs/export.ts';
 import { untilStopped } from './running/until-stopped.ts';
 import type { InstallOptions, UninstallOptions } from './service/install.ts';
 import { programLog } from './terminal/program-log.ts';
@@ -167,6 +167,7 @@ function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command
     .option('--json', 'one JSON object per line')
     .addHelpText('after', logsHelp)
     .action(async (words: string[], options: LogsOptions) => {
+      const { printLogs } = await import('./logs/command.ts');
       const signal = untilUnwanted(stdout);
       try {
         await printLogs(words, options, { env, stdout, stderr, signal });
@@ -202,6 +203,7 @@ function exportCommand({ env, stdout, stderr, exitWith }: ProgramContext): Comma
     )
     .addHelpText('after', exportHelp)
     .action(async (words: string[], options: ExportOptions) => {
+      const { exportLogs } = await import('./logs/export.ts');
       const signal = untilUnwanted(stdout);
       try {
         await exportLogs(words, options, { env, stdout, stderr, signal });

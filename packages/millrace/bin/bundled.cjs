@@ -1,0 +1,7 @@
+// Runs the agent from its bundle, and loads nothing besides: no ES module among it, of which the first takes 5 MB.
+const { enableCompileCache } = require('node:module');
+const { join } = require('node:path');
+
+const dist = join(__dirname, '..', 'dist');
+enableCompileCache(join(dist, 'compiled'));
+require(join(dist, 'agent.cjs')).main(process.argv);
