@@ -57,6 +57,17 @@ const bringAlong = {
   },
 };
 
+// Libraries that an agent loads when something asks for them lie beside the bundle, whose text stays in memory.
+const apart = ['mqtt', 'prom-client', 're2js', 'yaml'];
+const loadFromBeside = {
+  name: 'load-from-beside',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`^(${apart.join('|')})$`) }, ({ path, kind }) =>
+      kind === 'entry-point' ? undefined : { path: `./${path}.cjs`, external: true },
+    );
+  },
+};
+
 // Modules of Node's own that most agents never use, and that take up to 5 MB each: loaded by the first who does.
 const rarelyUsed = /^(node:)?(https|http2|tls|child_process|dgram|perf_hooks|readline)$/;
 const loadWhenUsed = {
@@ -80,26 +91,43 @@ const ownUrl = 'millraceUrl';
 const banner = `const ${ownUrl} = require('node:url').pathToFileURL(__filename).href;`;
 
 // They run from the sources.
-const otherCommands = ['up/up', 'up/cloud-alone', 'cloud/commands', 'logs/command', 'logs/export', 'journal/commands'].map(
-  (path) => `*/${path}.ts`,
-);
+const otherCommands = [
+  'up/up',
+  'up/cloud-alone',
+  'cloud/commands',
+  'logs/command',
+  'logs/export',
+  'journal/commands',
+].map((path) => `*/${path}.ts`);
 
 mkdirSync(dirname(outfile), { recursive: true });
-const { metafile } = await build({
-  entryPoints: [join(millrace, 'src', 'main.ts')],
-  outfile,
+const alike = {
+  // By way of `require`, since the first `import` at run time loads Node's loader of ES modules.
+  supported: { 'dynamic-import': false },
   absWorkingDir: root,
   bundle: true,
   minify: true,
   platform: 'node',
   target: 'node24',
   format: 'cjs',
+  logLevel: 'warning',
+};
+const { metafile } = await build({
+  ...alike,
+  entryPoints: [join(millrace, 'src', 'main.ts')],
+  outfile,
   define: { 'import.meta.url': ownUrl },
   external: ['*.node', ...otherCommands],
-  plugins: [leaveOut, bringAlong, loadWhenUsed],
+  plugins: [leaveOut, bringAlong, loadWhenUsed, loadFromBeside],
   banner: { js: banner },
   metafile: true,
-  logLevel: 'warning',
+});
+await build({
+  ...alike,
+  entryPoints: Object.fromEntries(apart.map((name) => [name, name])),
+  outdir: dirname(outfile),
+  outExtension: { '.js': '.cjs' },
+  plugins: [loadWhenUsed],
 });
 
 // What it was made of, so that a start sees when it is out of date.
