@@ -33,7 +33,20 @@ export class ShortWay {
   /** Whether a line that begins with this byte is a message by itself, stamped by a clock that holds. */
   admits(first: number | undefined, second: number, nano: number): boolean {
     const isAlone = this.multiline === 'off' || (first === openBrace && this.multiline === 'traces');
-    if (!isAlone || second < minSecond || second > maxSecond) return false;
+    return isAlone && this.admitsTime(second, nano);
+  }
+
+  /**
+   * Whether the same can be said of a line that begins with this byte, and is not {@link admits admitted} by itself,
+   * once the line behind it is known.
+   */
+  admitsWithNext(first: number | undefined): boolean {
+    return first !== openBrace && this.multiline === 'traces';
+  }
+
+  /** Whether a line's time is one of a clock that holds. */
+  admitsTime(second: number, nano: number): boolean {
+    if (second < minSecond || second > maxSecond) return false;
     const ms = msOf(second, nano);
     return this.encoded.present(ms) === ms;
   }

@@ -1,6 +1,7 @@
 import type { LogInput } from '@millrace/wire';
-import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
+import { type AssembledLine, Assembler, type Multiline, type TextSpan } from '../../assemble/assembler.ts';
 import { levelOf } from '../../classify/level.ts';
+import { unescapeInto } from '../../classify/unescape.ts';
 import { countGap, type Gap, type GapCounts, gapLine } from '../../logging/gap.ts';
 import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
 import type { Rules } from '../../shape/rules.ts';
@@ -154,25 +155,40 @@ export class FileCursor implements PositionSource {
   /**
    * Takes an entry, `bytes` being what it was read from, at `[from, to)` of `file`. Returns a promise when whoever
    * gets the line wants us to wait.
+   *
+   * @param next the entry behind it, where {@link asksForNext} and it is there
    */
-  take(entry: EntryReader, bytes: Buffer, file: LogFile, from: number, to: number): void | Promise<void> {
+  take(
+    entry: EntryReader,
+    bytes: Buffer,
+    file: LogFile,
+    from: number,
+    to: number,
+    next?: EntryReader,
+  ): void | Promise<void> {
     const stream = entry.isStdErr ? this.err : this.out;
     const open = this.open[stream.name];
     if (this.gap) this.tellGap(this.gap, entry, file, from);
     if (!open && entry.endsLine) {
       if (this.isPassed(stream, entry.second, entry.nano)) return this.pass(stream, file, to);
-      if (this.addEncoded(stream, entry, bytes)) return this.settle(stream, file, to);
+      if (this.addEncoded(stream, entry, bytes, next)) return this.settle(stream, file, to);
       this.begin(stream, entry, file, from);
       return this.end(stream, entry, textOf(entry, bytes), file, to);
     }
     if (open && (open.second !== entry.second || open.nano !== entry.nano)) {
       // The process that began it is gone; this is what the next one writes.
       const taken = this.endOpen(stream, open, file, from, false);
-      const then = () => this.take(entry, bytes, file, from, to);
+      const then = () => this.take(entry, bytes, file, from, to, next);
       return taken ? taken.then(then) : then();
     }
     const line = this.append(stream, entry, textOf(entry, bytes), file, from);
     return entry.endsLine ? this.endOpen(stream, line, file, to, false) : undefined;
+  }
+
+  /** Whether what is done with an entry may depend on the one behind it. */
+  asksForNext({ parsed, endsLine, start }: EntryReader, bytes: Buffer): boolean {
+    const { short } = this;
+    return endsLine && parsed === undefined && !this.shaper && short?.admitsWithNext(bytes[start]) === true;
   }
 
   /** In front of the next entry there were lines that nobody could read. */
@@ -220,15 +236,31 @@ export class FileCursor implements PositionSource {
   }
 
   /** Adds the line as it lies, if nothing is to be done to it; `false` when it must go the long way. */
-  private addEncoded(stream: StreamProgress, entry: EntryReader, bytes: Buffer): boolean {
-    const { short } = this;
+  private addEncoded(
+    stream: StreamProgress,
+    entry: EntryReader,
+    bytes: Buffer,
+    next: EntryReader | undefined,
+  ): boolean {
+    const { short, assembler } = this;
     const { start, end, second, nano } = entry;
     if (!short || this.shaper || entry.parsed !== undefined || this.options.isTerminal) return false;
-    if (this.assembler.isHolding(stream.name) || !short.admits(bytes[start], second, nano)) return false;
+    const isFit = next
+      ? short.admitsTime(second, nano) && this.isAlone(stream.name, entry, next, bytes)
+      : !assembler.isHolding(stream.name) && short.admits(bytes[start], second, nano);
+    if (!isFit) return false;
     if (!short.addEscaped(bytes, start, end, second, nano, stream === this.err, this)) return false;
     this.lines++;
     stream.read.advance(second, nano, undefined);
     return true;
+  }
+
+  /** Whether nothing joins the line of an entry that is none of JSON, and it joins nothing. */
+  private isAlone(name: LogStream, entry: EntryReader, next: EntryReader, bytes: Buffer): boolean {
+    if (next.isStdErr !== entry.isStdErr || next.parsed !== undefined || !next.endsLine) return false;
+    if (!readSpan(lineSpan, entry, bytes) || !readSpan(nextSpan, next, bytes)) return false;
+    const level = levelOf(lineSpan.bytes, lineSpan.start, lineSpan.end);
+    return this.assembler.isAlone(name, level, lineSpan, nextSpan);
   }
 
   /** A line that is handed on, or needs not be, has ended at `to`. */
@@ -371,6 +403,28 @@ export class FileCursor implements PositionSource {
     // It is one line: what comes next is held back, should it have to be.
     void this.options.deliver(gapLine(gap, this.fields), { key: this.key, value: this.position });
   }
+}
+
+/** Of a line with escapes that is longer the text is not looked at in advance. */
+const maxSpanBytes = 4 * 1024;
+const [lineSpan, nextSpan] = [newSpan(), newSpan()];
+
+function newSpan(): TextSpan & { room: Buffer } {
+  const room = Buffer.alloc(maxSpanBytes);
+  return { room, bytes: room, start: 0, end: 0 };
+}
+
+/** The text of an entry as it was written: where it lies, or a copy without escapes. `false` when that has no room. */
+function readSpan(
+  span: TextSpan & { room: Buffer },
+  { start, end, escapeAt }: EntryReader,
+  bytes: Buffer,
+): boolean {
+  const isPlain = escapeAt >= end;
+  span.bytes = isPlain ? bytes : span.room;
+  span.start = isPlain ? start : 0;
+  span.end = isPlain ? end : unescapeInto(span.room, bytes, start, end);
+  return span.end >= 0;
 }
 
 /** How much is read again after a crash when nothing of it was wanted. */

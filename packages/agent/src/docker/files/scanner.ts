@@ -20,7 +20,9 @@ const entryStart = Buffer.from('{"log":"');
 
 /** Finds the entries in what was read of a log file and hands them to the cursor. */
 export class EntryScanner {
-  private readonly entry = new EntryReader();
+  private entry = new EntryReader();
+  /** For the entry behind it. */
+  private ahead = new EntryReader();
   private readonly cursor: FileCursor;
 
   constructor(cursor: FileCursor) {
@@ -34,24 +36,34 @@ export class EntryScanner {
     offset: number,
     { isWhole, isFull, lookAside }: ScanOptions,
   ): Promise<number> {
-    const { cursor, entry } = this;
+    const { cursor } = this;
     const isText = isUtf8(bytes.subarray(0, bytes.lastIndexOf(newline) + 1));
     let start = 0;
-    for (let entries = 1; ; entries++) {
-      const end = bytes.indexOf(newline, start);
-      if (end < 0) break;
+    let end = bytes.indexOf(newline);
+    let isEntry = end >= 0 && this.entry.read(bytes, start, end, isText);
+    for (let entries = 1; end >= 0; entries++) {
+      const { entry, ahead } = this;
+      const nextEnd = bytes.indexOf(newline, end + 1);
+      const asks = isEntry && nextEnd >= 0 && cursor.asksForNext(entry, bytes);
+      const isNextEntry = asks && ahead.read(bytes, end + 1, nextEnd, isText);
       if (lookAside && entries % entriesPerLook === 0) lookAside();
       const from = offset + start;
       const to = offset + end + 1;
       if (from === 0) file.head = headOf(bytes, to);
-      const taken = entry.read(bytes, start, end, isText)
-        ? cursor.take(entry, bytes, file, from, to)
+      const taken = isEntry
+        ? cursor.take(entry, bytes, file, from, to, isNextEntry ? ahead : undefined)
         : this.damaged(bytes, start, end, file, offset);
       if (taken) {
         await cursor.added();
         await taken;
       }
       start = end + 1;
+      end = nextEnd;
+      if (asks) {
+        this.entry = ahead;
+        this.ahead = entry;
+        isEntry = isNextEntry;
+      } else isEntry = end >= 0 && entry.read(bytes, start, end, isText);
     }
     const full = cursor.added();
     if (full) await full;
