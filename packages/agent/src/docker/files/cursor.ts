@@ -1,16 +1,16 @@
-import type { LogInput } from '@millrace/wire';
-import { type AssembledLine, Assembler, type Multiline, type TextSpan } from '../../assemble/assembler.ts';
-import { levelOf } from '../../classify/level.ts';
-import { unescapeInto } from '../../classify/unescape.ts';
-import { countGap, type Gap, type GapCounts, gapLine } from '../../logging/gap.ts';
-import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
+import { type AssembledLine, Assembler } from '../../assemble/assembler.ts';
+import { levelOf, levelOfEscaped } from '../../classify/level.ts';
+import { countGap, type Gap, gapLine } from '../../logging/gap.ts';
+import type { Json, PositionSource } from '../../logging/types.ts';
 import type { Rules } from '../../shape/rules.ts';
-import { type DropCounts, noDrops, Shaper } from '../../shape/shaper.ts';
+import { noDrops, Shaper } from '../../shape/shaper.ts';
 import { Mark } from '../mark.ts';
 import type { DockerPosition, LogStream } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
 import { ShortWay } from '../short-way.ts';
 import { isLater, msOf } from '../timestamp.ts';
+import { isAlone } from './alone.ts';
+import type { FileCursorOptions } from './cursor-options.ts';
 import { type EntryReader, textOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
 import { OpenLine } from './open-line.ts';
@@ -22,26 +22,6 @@ import { pointBehind, StreamProgress } from './progress.ts';
 interface LineMark {
   mark: Mark;
   index: number;
-}
-
-export interface FileCursorOptions {
-  key: string;
-  saved: DockerPosition | undefined;
-  /** A terminal's lines end with CR LF. */
-  isTerminal: boolean;
-  fields: ServiceFields;
-  multiline: Multiline;
-  /** What is done to messages before they are handed on. */
-  rules: Rules | undefined;
-  /** Counts what the rules drop; may be shared. */
-  drops: DropCounts | undefined;
-  /** Counts what could not be read; may be shared. */
-  gaps: GapCounts | undefined;
-  deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
-  /** Takes a position now and then while rules drop every line. */
-  move(position: SourcePosition): void;
-  /** The short way for lines that need not become objects, if there is one. */
-  encoded: EncodedLog | undefined;
 }
 
 /**
@@ -245,22 +225,18 @@ export class FileCursor implements PositionSource {
     const { short, assembler } = this;
     const { start, end, second, nano } = entry;
     if (!short || this.shaper || entry.parsed !== undefined || this.options.isTerminal) return false;
-    const isFit = next
-      ? short.admitsTime(second, nano) && this.isAlone(stream.name, entry, next, bytes)
-      : !assembler.isHolding(stream.name) && short.admits(bytes[start], second, nano);
-    if (!isFit) return false;
-    if (!short.addEscaped(bytes, start, end, second, nano, stream === this.err, this)) return false;
+    if (!next && (assembler.isHolding(stream.name) || !short.admits(bytes[start], second, nano)))
+      return false;
+    const level = levelOfEscaped(bytes, start, end);
+    if (
+      next &&
+      !(short.admitsTime(second, nano) && isAlone(assembler, stream.name, level, entry, next, bytes))
+    )
+      return false;
+    if (!short.addEscaped(bytes, start, end, second, nano, stream === this.err, level, this)) return false;
     this.lines++;
     stream.read.advance(second, nano, undefined);
     return true;
-  }
-
-  /** Whether nothing joins the line of an entry that is none of JSON, and it joins nothing. */
-  private isAlone(name: LogStream, entry: EntryReader, next: EntryReader, bytes: Buffer): boolean {
-    if (next.isStdErr !== entry.isStdErr || next.parsed !== undefined || !next.endsLine) return false;
-    if (!readSpan(lineSpan, entry, bytes) || !readSpan(nextSpan, next, bytes)) return false;
-    const level = levelOf(lineSpan.bytes, lineSpan.start, lineSpan.end);
-    return this.assembler.isAlone(name, level, lineSpan, nextSpan);
   }
 
   /** A line that is handed on, or needs not be, has ended at `to`. */
@@ -403,28 +379,6 @@ export class FileCursor implements PositionSource {
     // It is one line: what comes next is held back, should it have to be.
     void this.options.deliver(gapLine(gap, this.fields), { key: this.key, value: this.position });
   }
-}
-
-/** Of a line with escapes that is longer the text is not looked at in advance. */
-const maxSpanBytes = 4 * 1024;
-const [lineSpan, nextSpan] = [newSpan(), newSpan()];
-
-function newSpan(): TextSpan & { room: Buffer } {
-  const room = Buffer.alloc(maxSpanBytes);
-  return { room, bytes: room, start: 0, end: 0 };
-}
-
-/** The text of an entry as it was written: where it lies, or a copy without escapes. `false` when that has no room. */
-function readSpan(
-  span: TextSpan & { room: Buffer },
-  { start, end, escapeAt }: EntryReader,
-  bytes: Buffer,
-): boolean {
-  const isPlain = escapeAt >= end;
-  span.bytes = isPlain ? bytes : span.room;
-  span.start = isPlain ? start : 0;
-  span.end = isPlain ? end : unescapeInto(span.room, bytes, start, end);
-  return span.end >= 0;
 }
 
 /** How much is read again after a crash when nothing of it was wanted. */
