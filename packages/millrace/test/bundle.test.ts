@@ -36,6 +36,11 @@ test('the agent runs from its bundle alone', async () => {
   cpSync(join(repository, 'packages/millrace/package.json'), join(dir.path, 'package.json'));
   cpSync(join(repository, 'packages/millrace/bin'), join(dir.path, 'bin'), { recursive: true });
   writeFileSync(join(dist, 'agent.inputs.json'), '[]');
+  await using install = startProgram(['bin/millrace.mjs', 'agent', 'install', '--user', '--dry-run'], {
+    cwd: dir.path,
+  });
+  expect(await install.ended(), install.stderr).toMatchObject({ code: 0 });
+  expect(install.stdout).toContain('/bin/millrace.mjs" agent\n');
   const shapingFile = join(dir.path, 'shaping.yaml');
   writeFileSync(shapingFile, "rules:\n  - drop: ['^noise']\n");
   const [apiPort, brokerPort] = [await freePort(), await freePort()];
