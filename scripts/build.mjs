@@ -141,7 +141,9 @@ const compiled = compiledFolder(outfile);
 rmSync(compiled, { recursive: true, force: true });
 const compile = `require('node:module').enableCompileCache(${JSON.stringify(compiled)}); require(${JSON.stringify(outfile)})`;
 if (existsSync(node24Path)) {
-  execFileSync(node24Path, [...nodeFlags('agent'), '-e', compile]);
+  // It would be kept where that says instead.
+  const { NODE_COMPILE_CACHE: _, ...env } = process.env;
+  execFileSync(node24Path, [...nodeFlags('agent'), '-e', compile], { env });
   // Node makes it for its own user alone, who may not be the agent's.
   for (const name of readdirSync(compiled, { recursive: true })) {
     const path = join(compiled, name);

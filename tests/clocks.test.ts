@@ -8,14 +8,11 @@ import { until } from './support/wait.ts';
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 let cloud: TestCloud;
-let cloudDir: Awaited<ReturnType<typeof tempDir>>;
 beforeAll(async () => {
-  cloudDir = await tempDir();
-  cloud = await startTestCloud(cloudDir.path);
+  cloud = await startTestCloud();
 });
 afterAll(async () => {
   await cloud[Symbol.asyncDispose]();
-  await cloudDir[Symbol.asyncDispose]();
 });
 
 /** Starts an agent that has nothing to read: its own lines are enough. */

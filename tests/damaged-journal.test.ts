@@ -23,7 +23,7 @@ let dir: Awaited<ReturnType<typeof tempDir>>;
 let cloud: TestCloud;
 beforeAll(async () => {
   dir = await tempDir();
-  cloud = await startTestCloud(`${dir.path}/cloud`);
+  cloud = await startTestCloud();
 });
 afterAll(async () => {
   await cloud[Symbol.asyncDispose]();

@@ -4,18 +4,18 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startTestCloud, type TestCloud } from './support/cloud.ts';
 import { millrace, startProgram } from './support/programs.ts';
-import { tempDir } from './support/tmp.ts';
+import { memoryDir } from './support/tmp.ts';
 import { until } from './support/wait.ts';
 
 const uuid = '1a2b3c4d000040008000000000000001';
 const deviceKey = 'a-device-key-for-tests';
 
-let dir: Awaited<ReturnType<typeof tempDir>>;
+let dir: Awaited<ReturnType<typeof memoryDir>>;
 let cloud: TestCloud;
 let env: Record<string, string>;
 
 beforeAll(async () => {
-  dir = await tempDir();
+  dir = await memoryDir();
   cloud = await startTestCloud(dir.path);
   await cloud.register(uuid, deviceKey);
   env = { DATA_DIR: dir.path, MILLRACE_URL: cloud.url };
@@ -168,7 +168,7 @@ describe('what is wrong is said clearly', () => {
   });
 
   test('an empty token file', async () => {
-    await using empty = await tempDir();
+    await using empty = await memoryDir();
     await writeFile(join(empty.path, 'cli-token'), '');
     expect((await run([], { DATA_DIR: empty.path })).stderr).toContain('the file is empty');
   });

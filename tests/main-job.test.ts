@@ -104,7 +104,7 @@ async function expectEveryLineOnce(cloud: TestCloud, agent: TestAgent): Promise<
 describe('every line is in the cloud exactly once, in order, with its service and stream', () => {
   test('by HTTP', async () => {
     await using dir = await tempDir();
-    await using cloud = await startTestCloud(`${dir.path}/cloud`);
+    await using cloud = await startTestCloud();
     await using agent = await startTestAgent(`${dir.path}/agent`, {
       DOCKER_HOST: engine.host,
       DEVICE_UUID: uuid,
@@ -120,7 +120,7 @@ describe('every line is in the cloud exactly once, in order, with its service an
 
   test('by MQTT through the embedded broker, acknowledged by the cloud', async () => {
     await using dir = await tempDir();
-    await using cloud = await startTestCloud(`${dir.path}/cloud`);
+    await using cloud = await startTestCloud();
     await cloud.register(uuid, deviceKey);
     await using agent = await startTestAgent(`${dir.path}/agent`, {
       DOCKER_HOST: engine.host,
@@ -142,7 +142,7 @@ describe('every line is in the cloud exactly once, in order, with its service an
       users: { [uuid]: deviceKey, cloud: 'cloud-password' },
     });
     const caFile = broker.certificates?.caFile ?? '';
-    await using cloud = await startTestCloud(`${dir.path}/cloud`, {
+    await using cloud = await startTestCloud(undefined, {
       CLOUD_MQTT_BROKER: broker.url,
       CLOUD_MQTT_USERNAME: 'cloud',
       CLOUD_MQTT_PASSWORD: 'cloud-password',
@@ -164,7 +164,7 @@ describe('every line is in the cloud exactly once, in order, with its service an
 
   test('by HTTP while agent and cloud are killed again and again', async () => {
     await using dir = await tempDir();
-    await using cloud = await startTestCloud(`${dir.path}/cloud`);
+    await using cloud = await startTestCloud();
     await using agent = await startTestAgent(`${dir.path}/agent`, {
       DOCKER_HOST: engine.host,
       DEVICE_UUID: uuid,

@@ -12,7 +12,6 @@ import { startEngine, type TestEngine } from './support/docker.ts';
 import { type Mosquitto, mosquittoSub, startMosquitto } from './support/mosquitto.ts';
 import { type Program, repository, startProgram } from './support/programs.ts';
 import { readSamples, type Sample } from './support/samples.ts';
-import { tempDir } from './support/tmp.ts';
 import { until } from './support/wait.ts';
 
 /* The code in the documentation, compiled and run as it stands there but for addresses and folders. */
@@ -126,16 +125,11 @@ test('reading back', async () => {
 });
 
 describe('with a cloud', () => {
-  let dir: Awaited<ReturnType<typeof tempDir>>;
   let cloud: TestCloud;
   beforeAll(async () => {
-    dir = await tempDir();
-    cloud = await startTestCloud(dir.path);
+    cloud = await startTestCloud();
   });
-  afterAll(async () => {
-    await cloud[Symbol.asyncDispose]();
-    await dir[Symbol.asyncDispose]();
-  });
+  afterAll(() => cloud[Symbol.asyncDispose]());
 
   test('straight to the cloud', async () => {
     await cloud.register('abc-123', 'a-device-key-for-tests');

@@ -31,7 +31,7 @@ async function shedAndDeliver(
   open: (port: number, feed: Feed) => Backend,
 ): Promise<void> {
   await using dir = await tempDir();
-  await using cloud = await startTestCloud(`${dir.path}/cloud`);
+  await using cloud = await startTestCloud();
   await cloud.register(uuid, apiKey);
   await using proxy = await startTcpProxy({ port: target(cloud) });
   const disk = new FolderDisk(`${dir.path}/journal`);

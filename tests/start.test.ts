@@ -8,7 +8,8 @@ import { startEngine } from './support/docker.ts';
 import { mosquittoSub } from './support/mosquitto.ts';
 import { freePort } from './support/ports.ts';
 import { millrace, type Program, startProgram } from './support/programs.ts';
-import { tempDir } from './support/tmp.ts';
+import { copyEmptyRecords } from './support/records-template.ts';
+import { memoryDir, tempDir } from './support/tmp.ts';
 import { until } from './support/wait.ts';
 
 /** `npm start` on free ports and a folder of its own, without a Docker engine. */
@@ -22,6 +23,13 @@ async function settingsFor(dataDir: string): Promise<Record<string, string>> {
     API_PORT: String(await freePort()),
     DOCKER_HOST: `unix://${dataDir}/no-docker.sock`,
   };
+}
+
+/** A folder for a start that is not the first: it has its database. */
+async function usedDir() {
+  const dir = await memoryDir();
+  await copyEmptyRecords(dir.path);
+  return dir;
 }
 
 /** What a newcomer types. */
@@ -104,7 +112,7 @@ test('a start shows where everything is, ships its own log without Docker, and s
 });
 
 test('with a Docker engine, what containers print is followed, and is on MQTT as plain JSON', async () => {
-  await using dir = await tempDir();
+  await using dir = await usedDir();
   await using engine = await startEngine();
   await engine.run({
     name: 'web',
@@ -149,7 +157,7 @@ test('with a Docker engine, what containers print is followed, and is on MQTT as
 });
 
 test('Ctrl-C at once, in the middle of the start, still ends it cleanly', async () => {
-  await using dir = await tempDir();
+  await using dir = await usedDir();
   await using up = startUp(await settingsFor(dir.path));
   await up.says('schema step applied');
   expect((await up.end('SIGINT')).code).toBe(0);
@@ -200,7 +208,7 @@ describe('what is wrong is told by name, at once, with exit code 1', () => {
   });
 
   test('a data folder that cannot be made, or is in use', async () => {
-    await using dir = await tempDir();
+    await using dir = await usedDir();
     const env = await settingsFor(dir.path);
     await using file = startUp({ ...env, DATA_DIR: '/dev/null/x' });
     expect((await file.ended()).code).toBe(1);

@@ -9,7 +9,7 @@ const uuid = 'kitchen';
 
 test('where nothing but state reports is allowed they bring the newest lines, and a stream later brings none twice', async () => {
   await using dir = await tempDir();
-  await using cloud = await startTestCloud(`${dir.path}/cloud`);
+  await using cloud = await startTestCloud();
   const settings = {
     DEVICE_UUID: uuid,
     DOCKER_HOST: `unix://${dir.path}/none.sock`,

@@ -54,7 +54,7 @@ async function drainSlowly(
   open: (port: number, feed: Feed) => Backend,
 ) {
   await using dir = await tempDir();
-  await using cloud = await startTestCloud(`${dir.path}/cloud`);
+  await using cloud = await startTestCloud();
   await cloud.register(uuid, apiKey);
   await using proxy = await startTcpProxy({ port: target(cloud) });
   await using journal = new Journal({ disk: new FolderDisk(`${dir.path}/journal`) });
@@ -133,7 +133,7 @@ test('after an outage fresh lines do not wait behind the backlog, and each line 
 
 test('with short requests the lanes take turns, and each line is stored once', async () => {
   await using dir = await tempDir();
-  await using cloud = await startTestCloud(`${dir.path}/cloud`);
+  await using cloud = await startTestCloud();
   await cloud.register(uuid, apiKey);
   await using proxy = await startBufferingProxy(cloud.url, { bufferRequest: true });
   await using journal = new Journal({ disk: new FolderDisk(`${dir.path}/journal`) });

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { freePort } from './ports.ts';
-import { tempDir } from './tmp.ts';
+import { memoryDir } from './tmp.ts';
 import { until } from './wait.ts';
 
 const run = promisify(execFile);
@@ -80,7 +80,7 @@ export async function startClickHouse(cluster?: ClusterPlan): Promise<ClickHouse
   const platform = `@chdb/lib-${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
   const library = join(dirname(require.resolve(`${platform}/package.json`)), 'libchdb.so');
   const binary = await compiled();
-  const dir = await tempDir('millrace-clickhouse-');
+  const dir = await memoryDir();
   const config = join(dir.path, 'config.xml');
   await writeFile(
     config,

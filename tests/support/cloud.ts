@@ -1,6 +1,10 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { LogMessage } from '@millrace/wire';
 import { freePort } from './ports.ts';
 import { millrace, type Program, startProgram } from './programs.ts';
+import { copyEmptyRecords } from './records-template.ts';
+import { memoryDir } from './tmp.ts';
 import { until } from './wait.ts';
 
 export interface CloudLine extends LogMessage {
@@ -33,12 +37,15 @@ export interface TestCloud extends AsyncDisposable {
 /** What is asked of the API of one cloud process or several. */
 export type CloudReader = Pick<TestCloud, 'get' | 'linesOf' | 'lineCount'>;
 
-/** Starts `millrace cloud` on free ports of loopback. */
-export async function startTestCloud(dataDir: string, env: Record<string, string> = {}): Promise<TestCloud> {
+/** Starts `millrace cloud` on free ports of loopback, with its data in `dataDir` or else in a folder of its own. */
+export async function startTestCloud(dataDir?: string, env: Record<string, string> = {}): Promise<TestCloud> {
+  await using starting = new AsyncDisposableStack();
+  const folder = dataDir ?? starting.use(await memoryDir()).path;
+  if (!env.DATABASE_URL && !existsSync(join(folder, 'records'))) await copyEmptyRecords(folder);
   const [mqttPort, wsPort] = [await freePort(), await freePort()];
   const httpPort = env.CLOUD_PORT ?? String(await freePort());
   const settings = {
-    DATA_DIR: dataDir,
+    DATA_DIR: folder,
     CLOUD_HOST: '127.0.0.1',
     CLOUD_PORT: httpPort,
     MQTT_PORT: String(mqttPort),
@@ -54,6 +61,7 @@ export async function startTestCloud(dataDir: string, env: Record<string, string
     return started;
   };
   let program = await start();
+  const folders = starting.move();
 
   const get = async <T>(path: string): Promise<T> => {
     const response = await fetch(`${url}${path}`, { headers: { authorization: `Bearer ${adminToken}` } });
@@ -109,6 +117,7 @@ export async function startTestCloud(dataDir: string, env: Record<string, string
     },
     async [Symbol.asyncDispose]() {
       await program[Symbol.asyncDispose]();
+      await folders.disposeAsync();
     },
   };
 }

@@ -2,6 +2,7 @@ import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Docker from 'dockerode';
+import { isAlive } from './alive.ts';
 import {
   type Daemon,
   killProcessesOf,
@@ -56,6 +57,8 @@ export interface TestEngine extends AsyncDisposable {
   run(options: RunOptions): Promise<Docker.Container>;
   /** Creates a container without starting it. */
   create(options: RunOptions): Promise<Docker.Container>;
+  /** Removes all containers, for tests that share an engine and each want it empty. */
+  clear(): Promise<void>;
   /** Stops dockerd in order (its containers too, unless `liveRestore`), and starts it again. */
   restart(): Promise<void>;
   /** Stops dockerd in order. */
@@ -143,6 +146,11 @@ class PrivateEngine implements TestEngine {
     const container = await this.create(options);
     await container.start();
     return container;
+  }
+
+  async clear(): Promise<void> {
+    const all = await this.docker.listContainers({ all: true });
+    await Promise.all(all.map(({ Id }) => this.docker.getContainer(Id).remove({ force: true, v: true })));
   }
 
   async restart(): Promise<void> {
@@ -269,13 +277,4 @@ async function removeEngine(root: string): Promise<void> {
   await killProcessesOf(root);
   await removeShimSockets(join(root, 'containerd-state'));
   await removeTree(root);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
 }

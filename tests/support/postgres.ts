@@ -4,7 +4,7 @@ import { chown } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { freePort } from './ports.ts';
-import { tempDir } from './tmp.ts';
+import { memoryDir } from './tmp.ts';
 import { until } from './wait.ts';
 
 const run = promisify(execFile);
@@ -23,7 +23,7 @@ export interface PostgresServer extends AsyncDisposable {
 /** Starts PostgreSQL, as an unprivileged user, since it refuses to run as root. */
 export async function startPostgres(): Promise<PostgresServer> {
   const bin = binaries();
-  const dir = await tempDir('millrace-postgres-');
+  const dir = await memoryDir();
   const owner = process.getuid?.() === 0 ? await unprivileged() : undefined;
   if (owner) await chown(dir.path, owner.uid, owner.gid);
   const dropped = owner ? ['--reuid', String(owner.uid), '--regid', String(owner.gid), '--clear-groups'] : [];
@@ -41,6 +41,8 @@ export async function startPostgres(): Promise<PostgresServer> {
         ...[...dropped, '--pdeathsig', 'INT', join(bin, 'postgres')],
         ...['-D', data, '-p', String(port), '-k', dir.path],
         ...['-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off'],
+        // One that is killed would leave shared memory behind; this kind is a file of its folder.
+        ...['-c', 'dynamic_shared_memory_type=mmap'],
       ],
       { stdio: ['ignore', 'ignore', 'pipe'], cwd: dir.path },
     );

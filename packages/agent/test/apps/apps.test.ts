@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { busyboxImage, startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { freePort } from '../../../../tests/support/ports.ts';
 import { startRegistry } from '../../../../tests/support/registry.ts';
@@ -281,6 +281,9 @@ async function pushNewImage(repo: string, tag: string): Promise<void> {
 }
 
 test('an image is pulled from its registry; until it is there, what runs goes on', async () => {
+  // The pause before the next attempt is a random share of up to a minute.
+  const random = vi.spyOn(Math, 'random').mockReturnValue(0.02);
+  onTestFinished(() => random.mockRestore());
   await using registry = await startRegistry();
   await using dir = await tempDir();
   await using apps = await TestApps.start(engine, dir.path);

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import pino from 'pino';
-import { expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startEngine, type TestEngine } from '../../../../tests/support/docker.ts';
 import { freePort } from '../../../../tests/support/ports.ts';
 import { until } from '../../../../tests/support/wait.ts';
@@ -13,6 +13,14 @@ import { MemoryJournal, numbered, printBoth } from './memory-journal.ts';
 
 // Engines come and go here: nobody should wait for the longer of the usual pauses.
 const retry = { minMs: 50, maxMs: 500 };
+
+/** For the tests that do it no harm; each of them finds it empty. The others start one of their own. */
+let engine: TestEngine;
+beforeAll(async () => {
+  engine = await startEngine();
+});
+afterEach(() => engine.clear());
+afterAll(() => engine[Symbol.asyncDispose]());
 
 async function monitorOver(engine: TestEngine, journal: MemoryJournal, options: MonitorOptions = {}) {
   const monitor = new ContainerLogMonitor(journal, engine.docker, {
@@ -38,7 +46,6 @@ function expectAll(journal: MemoryJournal, id: string, count: number): void {
 }
 
 test('an agent that is restarted again and again in the middle of a burst loses nothing and repeats nothing', async () => {
-  await using engine = await startEngine();
   const journal = new MemoryJournal();
   const containers = await Promise.all([
     engine.run({ cmd: printSlowly(3_000) }),
@@ -68,6 +75,7 @@ test('an agent that is restarted again and again in the middle of a burst loses 
 });
 
 test('what containers wrote while the agent was down is read, also of those that have ended; positions of removed ones go', async () => {
+  // One of its own: of what earlier tests removed an engine tells, too.
   await using engine = await startEngine();
   const journal = new MemoryJournal();
   const script =
@@ -107,7 +115,6 @@ test('what containers wrote while the agent was down is read, also of those that
 });
 
 test("a terminal's unfinished last line is not repeated when later runs of the container have continued it", async () => {
-  await using engine = await startEngine();
   const journal = new MemoryJournal();
   const script = 'n=$(cat /n 2>/dev/null || echo 0); n=$((n+1)); echo $n >/n; echo run $n; printf "half $n"';
   const container = await engine.run({ cmd: ['sh', '-c', script], tty: true });
@@ -132,7 +139,6 @@ test("a terminal's unfinished last line is not repeated when later runs of the c
 });
 
 test('a container that ended before the wanted history is not read', async () => {
-  await using engine = await startEngine();
   const journal = new MemoryJournal();
   const old = await engine.run({ cmd: ['echo', 'old'] });
   await old.wait();
@@ -274,7 +280,6 @@ test('a log that a power cut has damaged is read on behind the damage', async ()
 });
 
 test('a clock that was set back neither hides nor repeats lines', async () => {
-  await using engine = await startEngine();
   const { id } = await engine.run({ cmd: ['sh', '-c', 'seq 1 100'] });
   await engine.docker.getContainer(id).wait();
   const positions: SourcePosition[] = [];
@@ -305,7 +310,6 @@ test('a clock that was set back neither hides nor repeats lines', async () => {
 });
 
 test('a stream that a clock set back would leave silent is begun anew, without a gap', async () => {
-  await using engine = await startEngine();
   const { id } = await engine.run({ cmd: printSlowly(1_000) });
   const journal = new MemoryJournal();
   const reader = new ContainerReader({
@@ -345,7 +349,6 @@ test('a container that says nothing for a while is followed on one connection', 
 
 test('many containers are read at once', async () => {
   const count = 25;
-  await using engine = await startEngine();
   const journal = new MemoryJournal();
   await using monitor = await monitorOver(engine, journal);
   const script = 'trap "seq 1 200; exit" USR1; echo up; while :; do sleep 0.3; done';

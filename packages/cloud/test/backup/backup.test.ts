@@ -2,14 +2,14 @@ import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pino from 'pino';
 import { expect, test } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { Backups, backUpOffline, restore } from '../../src/backup/index.ts';
 import { joinKeyFile, readCloudConfig } from '../../src/index.ts';
 import type { Records } from '../../src/records/records.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import { adminToken, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { copyEmptyRecords } from '../support/records-template.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
 
 const log = pino({ level: 'silent' });
@@ -64,9 +64,9 @@ const post = (cloud: TestCloud, path: string, body?: unknown) =>
 test('after a restore the same questions have the same answers, and nothing is stored twice', {
   timeout: 180_000,
 }, async () => {
-  await using target = await tempDir();
+  await using target = await memoryDir();
   const dataDir = join(target.path, 'restored');
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const backupDir = join(dir.path, "it's a <folder> & so on");
   let key: string;
   let before: unknown[];
@@ -123,7 +123,7 @@ test('after a restore the same questions have the same answers, and nothing is s
 test('without a running cloud a backup is made as well, and nothing that is there is overwritten', {
   timeout: 180_000,
 }, async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const dataDir = join(dir.path, 'data');
   const config = readCloudConfig({ DATA_DIR: dataDir });
   await mkdir(dataDir);
@@ -145,7 +145,7 @@ test('without a running cloud a backup is made as well, and nothing that is ther
 });
 
 test('what is no backup, or only the half of one, is refused before anything is made', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const dataDir = join(dir.path, 'data');
   await mkdir(join(dir.path, 'half', 'store'), { recursive: true });
   for (const [from, reason] of [
@@ -169,7 +169,7 @@ test('what is no backup, or only the half of one, is refused before anything is 
 });
 
 test('a server is left to its own means', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const backups = new Backups({
     store: { engine: { kind: 'server' } } as LogStore,
     records: {} as Records,

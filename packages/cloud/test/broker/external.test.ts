@@ -6,10 +6,10 @@ import { gzipSync } from 'node:zlib';
 import mqtt, { type MqttClient } from 'mqtt';
 import { expect, test } from 'vitest';
 import { type Mosquitto, mosquittoSub, startMosquitto } from '../../../../tests/support/mosquitto.ts';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { adminToken, startTestCloud, type TestCloud } from '../support/cloud.ts';
-import { copyEmptyRecords } from '../support/records-template.ts';
 import { batch } from '../support/stream-client.ts';
 
 const isHealthy = async (cloud: TestCloud) => (await fetch(`${cloud.url}/healthz`)).status === 200;
@@ -95,7 +95,7 @@ test('a broker that is killed, and back later, loses nothing that it had not con
 
 test('a cloud that is killed in the middle stores every line once, since it confirms only what is committed', async () => {
   await using broker = await startMosquitto();
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   await copyEmptyRecords(dir.path);
   const env = {
     ...process.env,
@@ -167,7 +167,7 @@ test('many small messages of many devices share commits, and each is stored once
 
 test('TLS with a CA file and a password; a wrong password is said clearly, and never shown', async () => {
   await using broker = await startMosquitto({ tls: true, users: { cloud: 'the-brokers-password' } });
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const ca = join(dir.path, 'ca.pem');
   await writeFile(ca, await readFile(broker.certificates?.caFile as string));
   const env = { CLOUD_MQTT_BROKER: broker.url, CLOUD_MQTT_USERNAME: 'cloud', CLOUD_MQTT_CA: ca };

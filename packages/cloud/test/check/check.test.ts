@@ -7,7 +7,7 @@ import pino from 'pino';
 import { expect, test } from 'vitest';
 import { startMosquitto } from '../../../../tests/support/mosquitto.ts';
 import { startPostgres } from '../../../../tests/support/postgres.ts';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { type CheckResult, checkCloud } from '../../src/check/check.ts';
 import { startTestCloud } from '../support/cloud.ts';
 import { openRecords } from '../support/databases.ts';
@@ -24,7 +24,7 @@ async function check(env: Record<string, string>): Promise<Record<string, CheckR
 }
 
 test('before a first start all is well, and nothing is made', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const dataDir = join(dir.path, 'not', 'there');
   const found = await check({ DATA_DIR: dataDir });
   expect(Object.values(found).map(({ state }) => state)).not.toContain('failed');
@@ -41,7 +41,7 @@ test('a wrong setting is named, and a secret one not shown', async () => {
 });
 
 test('a data folder that is none, and a port that is taken, are told', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   await writeFile(join(dir.path, 'file'), '');
   expect(await check({ DATA_DIR: join(dir.path, 'file') })).toMatchObject({
     'data folder': { state: 'failed' },
@@ -56,7 +56,7 @@ test('a data folder that is none, and a port that is taken, are told', async () 
 });
 
 test('servers that do not answer are told by their address alone', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const found = await check({
     DATA_DIR: dir.path,
     DATABASE_URL: `postgres://me:${secret}@127.0.0.1:9/x`,
@@ -74,7 +74,7 @@ test('servers that answer say how their tables and clocks stand, and are not cha
   await using postgres = await startPostgres();
   await using broker = await startMosquitto({ users: { cloud: secret } });
   const databaseUrl = await postgres.database();
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const env = { DATA_DIR: dir.path, DATABASE_URL: databaseUrl, CLOUD_MQTT_BROKER: broker.url };
   const found = await check({ ...env, CLOUD_MQTT_USERNAME: 'cloud', CLOUD_MQTT_PASSWORD: secret });
   expect(found.records).toMatchObject({

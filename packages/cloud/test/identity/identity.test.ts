@@ -2,20 +2,20 @@ import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pino from 'pino';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { cliTokenFile, Identity, joinKeyFile } from '../../src/identity/identity.ts';
 import { Presence } from '../../src/identity/presence.ts';
 import { hashSecret, sameHash } from '../../src/identity/secrets.ts';
 import { Records } from '../../src/records/records.ts';
-import { copyEmptyRecords } from '../support/records-template.ts';
 
 const log = pino({ level: 'silent' });
-let dir: Awaited<ReturnType<typeof tempDir>>;
+let dir: Awaited<ReturnType<typeof memoryDir>>;
 let records: Records;
 
 beforeAll(async () => {
-  dir = await tempDir();
+  dir = await memoryDir();
   await copyEmptyRecords(dir.path);
   records = await Records.open({ dataDir: dir.path, log });
 });

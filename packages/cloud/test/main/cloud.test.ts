@@ -6,11 +6,11 @@ import { gzipSync } from 'node:zlib';
 import mqtt from 'mqtt';
 import pino from 'pino';
 import { expect, test } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir, tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { cliTokenFile, cloudSettings, joinKeyFile, readCloudConfig, startCloud } from '../../src/index.ts';
 import { joinKey, startTestCloud } from '../support/cloud.ts';
-import { copyEmptyRecords } from '../support/records-template.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
 
 const log = pino({ level: 'silent' });
@@ -121,7 +121,7 @@ async function takenPort(): Promise<Server & { port: number }> {
 test.each(['CLOUD_PORT', 'MQTT_PORT', 'MQTT_WS_PORT'])(
   'a taken %s is an error that names it, and leaves nothing running',
   async (variable) => {
-    await using dir = await tempDir();
+    await using dir = await memoryDir();
     await copyEmptyRecords(dir.path);
     const server = await takenPort();
     const env = { ...onFreePorts, DATA_DIR: dir.path };

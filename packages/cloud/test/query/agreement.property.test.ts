@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { StoredLine } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { areStorable, rewriteLine } from '../../src/ingest/strange-lines.ts';
 import { AdmittedLines } from '../../src/ingest/tail.ts';
 import { parseQuery, type Query, QueryError, queryPredicate, querySql } from '../../src/query/index.ts';
@@ -15,7 +15,7 @@ import { silent } from '../store/open-stores.ts';
  * lines and by the predicate over the same lines as the tail gets them.
  */
 
-let dir: Awaited<ReturnType<typeof tempDir>>;
+let dir: Awaited<ReturnType<typeof memoryDir>>;
 let store: LogStore;
 const lines: StoredLine[] = [];
 
@@ -171,7 +171,7 @@ function asIngested(one: unknown): string {
 }
 
 beforeAll(async () => {
-  dir = await tempDir();
+  dir = await memoryDir();
   store = await openStore({ dataDir: join(dir.path, 'store'), log: silent });
   const all = fc.sample(line, { numRuns: 600, seed: 11 });
   for (const [i, device] of ['dev-a', 'DEV-B', "it's"].entries()) {

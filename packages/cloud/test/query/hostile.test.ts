@@ -2,14 +2,14 @@ import { join } from 'node:path';
 import type { MillraceError } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { parseQuery, type Query, QueryError } from '../../src/query/index.ts';
 import { type LogReader, type LogStore, openStore } from '../../src/store/index.ts';
 import { append, silent } from '../store/open-stores.ts';
 
 /** Whatever is asked, it is data: it is understood or refused, and never finds what the caller may not see. */
 
-let dir: Awaited<ReturnType<typeof tempDir>>;
+let dir: Awaited<ReturnType<typeof memoryDir>>;
 let store: LogStore;
 let reader: LogReader;
 const lines = Array.from({ length: 20 }, (_, i) => ({
@@ -20,7 +20,7 @@ const lines = Array.from({ length: 20 }, (_, i) => ({
 }));
 
 beforeAll(async () => {
-  dir = await tempDir();
+  dir = await memoryDir();
   store = await openStore({ dataDir: join(dir.path, 'store'), log: silent });
   for (const device of ['mine', 'theirs'])
     await append(store, lines, { device, journal: `journal0${device}` });

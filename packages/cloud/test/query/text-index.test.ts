@@ -1,18 +1,18 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { parseQuery, querySql } from '../../src/query/index.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import { string } from '../../src/store/sql.ts';
 import { indexSettings, textIndexes } from '../../src/store/text-index.ts';
 import { silent } from '../store/open-stores.ts';
 
-let dir: Awaited<ReturnType<typeof tempDir>>;
+let dir: Awaited<ReturnType<typeof memoryDir>>;
 let store: LogStore;
 
 beforeAll(async () => {
-  dir = await tempDir();
+  dir = await memoryDir();
   store = await openStore({ dataDir: join(dir.path, 'store'), log: silent });
   await store.engine.command(`INSERT INTO millrace.logs (device, service, ts, seq, journal, level, message, fields, received)
 SELECT 'dev', 'web', fromUnixTimestamp64Milli(toInt64(number)), number, 'journal01', 'info',

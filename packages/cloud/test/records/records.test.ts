@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import pino from 'pino';
 import { expect, test } from 'vitest';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { lockFolder } from '../../src/records/folder-lock.ts';
 import { Records } from '../../src/records/records.ts';
-import { copyEmptyRecords } from '../support/records-template.ts';
 
 const log = pino({ level: 'silent' });
 const writer = join(import.meta.dirname, 'writer.ts');
@@ -27,7 +27,7 @@ async function spawnWriter(dataDir: string) {
 }
 
 test('devices, tokens and presence survive a restart', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   await copyEmptyRecords(dir.path);
   {
     await using records = await Records.open({ dataDir: dir.path, log });
@@ -53,7 +53,7 @@ test('devices, tokens and presence survive a restart', async () => {
 });
 
 test('what was confirmed survives a SIGKILL in the middle of writes, and a left lock blocks nobody', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   await copyEmptyRecords(dir.path);
   const confirmed = new Set<string>();
   for (const wanted of [5, 40, 120]) {
@@ -71,7 +71,7 @@ test('what was confirmed survives a SIGKILL in the middle of writes, and a left 
 });
 
 test('a first start that is killed half-way leaves nothing that a second one trips over', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const { child } = await spawnWriter(dir.path);
   await until(() => existsSync(join(dir.path, 'records.unfinished', 'PG_VERSION')), {
     what: 'initdb to begin',
@@ -84,7 +84,7 @@ test('a first start that is killed half-way leaves nothing that a second one tri
 });
 
 test('records of a newer program are refused', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   await copyEmptyRecords(dir.path);
   await (await Records.open({ dataDir: dir.path, log }))[Symbol.asyncDispose]();
   const raw = await PGlite.create(join(dir.path, 'records'));
@@ -94,7 +94,7 @@ test('records of a newer program are refused', async () => {
 });
 
 test('a folder is locked while its holder lives, for this process and for others', async () => {
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const { child, acknowledged } = await spawnWriter(dir.path);
   await until(() => acknowledged.length > 0, { what: 'the writer to hold the lock' });
   await expect(lockFolder(dir.path)).rejects.toMatchObject({ code: 'DATA_DIR_UNUSABLE' });

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type PostgresServer, startPostgres } from '../../../../tests/support/postgres.ts';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { Identity } from '../../src/identity/identity.ts';
 import { adminToken, joinKey, startTestCloud } from '../support/cloud.ts';
@@ -25,7 +25,7 @@ interface CloudProcess extends AsyncDisposable {
 }
 
 async function startProcess(databaseUrl: string): Promise<CloudProcess> {
-  const dir = await tempDir();
+  const dir = await memoryDir();
   const child: ChildProcess = spawn(process.execPath, [cloudProcess], {
     env: {
       ...process.env,
@@ -77,7 +77,7 @@ test('two clouds that start at once on an empty database share it', async () => 
 
 test('of those that start at once, one makes the admin token, and all bring the tables up to date', async () => {
   const databaseUrl = await server.database();
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   await using stack = new AsyncDisposableStack();
   for (let i = 0; i < 4; i++) await mkdir(join(dir.path, String(i)));
   const open = async () => stack.use(await openRecords({ dataDir: dir.path, databaseUrl }));
@@ -122,7 +122,7 @@ test('while the server is away, what is open goes on and what is new is asked to
 
 test('a server that does not answer is an error without its password', async () => {
   const nowhere = 'postgres://millrace:a-password-nobody-may-see@127.0.0.1:9/x';
-  await using dir = await tempDir();
+  await using dir = await memoryDir();
   const opening = openRecords({ dataDir: dir.path, databaseUrl: nowhere });
   await expect(opening).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
   await expect(opening).rejects.toThrow(/DATABASE_URL: 127.0.0.1:9 does not answer/);

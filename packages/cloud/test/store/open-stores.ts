@@ -6,7 +6,7 @@ import {
   startClickHouse,
   startClickHouseCluster,
 } from '../../../../tests/support/clickhouse.ts';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import type { Retention } from '../../src/store/retention-plan.ts';
 import { encodeRows } from '../../src/store/row-format.ts';
@@ -28,7 +28,7 @@ export const places: readonly NamedPlace[] = [
   {
     name: 'embedded',
     make: async () => {
-      const dir = await tempDir();
+      const dir = await memoryDir();
       return {
         open: (options) => openStore({ dataDir: join(dir.path, 'store'), log: silent, ...options }),
         [Symbol.asyncDispose]: () => rm(dir.path, { recursive: true, force: true, maxRetries: 5 }),

@@ -1,10 +1,10 @@
 import type { LogMessage } from '@millrace/wire';
 import pino, { type Logger } from 'pino';
-import { tempDir } from '../../../../tests/support/tmp.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import type { HttpTuning } from '../../src/http/server.ts';
 import { type Cloud, startCloud } from '../../src/main.ts';
-import { copyEmptyRecords } from './records-template.ts';
 
 export const adminToken = 'the-admin-token-of-the-tests';
 export const joinKey = 'the-join-key-of-the-tests';
@@ -44,7 +44,9 @@ export interface TestCloudOptions {
 
 export async function startTestCloud({ dataDir, env, tuning }: TestCloudOptions = {}): Promise<TestCloud> {
   const dir =
-    dataDir === undefined ? await tempDir() : { path: dataDir, [Symbol.asyncDispose]: async () => undefined };
+    dataDir === undefined
+      ? await memoryDir()
+      : { path: dataDir, [Symbol.asyncDispose]: async () => undefined };
   if (dataDir === undefined) await copyEmptyRecords(dir.path);
   const logged: string[] = [];
   const log: Logger = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });

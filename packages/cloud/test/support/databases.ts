@@ -1,10 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import { type PostgresServer, startPostgres } from '../../../../tests/support/postgres.ts';
+import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { Records } from '../../src/records/records.ts';
-import { copyEmptyRecords } from './records-template.ts';
 
 /** One of the two databases that the records can be in. */
 export interface TestDatabase extends AsyncDisposable {
@@ -18,20 +17,20 @@ const log = pino({ level: 'silent' });
 export const databaseKinds = ['embedded', 'server'] as const;
 
 export async function startDatabase(kind: (typeof databaseKinds)[number]): Promise<TestDatabase> {
-  const root = await mkdtemp(join(tmpdir(), 'millrace-test-'));
+  const root = await memoryDir();
   let server: PostgresServer | undefined;
   let folders = 0;
   if (kind === 'server') server = await startPostgres();
   return {
     async fresh() {
-      const dataDir = join(root, String(++folders));
+      const dataDir = join(root.path, String(++folders));
       if (server) return { dataDir, databaseUrl: await server.database() };
       await copyEmptyRecords(dataDir);
       return { dataDir };
     },
     async [Symbol.asyncDispose]() {
       await server?.[Symbol.asyncDispose]();
-      await rm(root, { recursive: true, force: true });
+      await root[Symbol.asyncDispose]();
     },
   };
 }
