@@ -5,6 +5,7 @@
  *   npm run bench:agent                      a million lines of 242 bytes
  *   npm run bench:agent -- 200000            fewer
  *   npm run bench:agent -- 1000000 profile   leaves a .cpuprofile in that folder
+ *   npm run bench:agent -- --text            lines of text instead of JSON, which others may continue
  *   npm run bench:agent -- --source api      the same lines printed by a container of a real engine, once read
  *                                            through the engine's API and once from its files
  *
@@ -19,7 +20,7 @@ import { tempDir } from '../tests/support/tmp.ts';
 import { until } from '../tests/support/wait.ts';
 import { FarEnd, type FarEndCount } from './device/far-end.ts';
 import { childrenCpuSeconds, MeasuredAgent, round } from './device/measured-agent.ts';
-import { entryBytes, webEntry, webLine, writeLines } from './device/web-log.ts';
+import { entryBytes, textEntry, webEntry, webLine, writeLines } from './device/web-log.ts';
 
 const timeoutMs = 600_000;
 /** As often as a cloud commits that is busy. */
@@ -27,13 +28,13 @@ const commitMs = 20;
 
 const { values, positionals } = parseArgs({
   args: process.argv.slice(2),
-  options: { source: { type: 'string', default: 'files' } },
+  options: { source: { type: 'string', default: 'files' }, text: { type: 'boolean', default: false } },
   allowPositionals: true,
 });
 const lines = Number(positionals[0] ?? 1_000_000);
 const profileDir = positionals[1];
 const isRight = Number.isSafeInteger(lines) && lines > 0 && /^(files|api)$/.test(values.source);
-if (!isRight) throw new Error('usage: npm run bench:agent [-- [--source files|api] lines [folder]]');
+if (!isRight) throw new Error('usage: npm run bench:agent [-- [--source files|api] [--text] lines [folder]]');
 
 interface Run {
   seconds: number;
@@ -52,8 +53,9 @@ else await measureFiles();
 async function measureFiles(): Promise<void> {
   using farEnd = await FarEnd.start(dir.path, { commitMs });
   console.error(`writing ${lines} lines…`);
+  const entry = values.text ? textEntry : webEntry;
   const firstMs = Date.now() - 600_000;
-  await writeLines(farEnd.logPath, lines, (n) => webEntry(n, firstMs + Math.floor((n * 500_000) / lines)));
+  await writeLines(farEnd.logPath, lines, (n) => entry(n, firstMs + Math.floor((n * 500_000) / lines)));
   const run = await measure(farEnd, farEnd.dockerHost, async () => farEnd.startContainer());
   console.error('gzip -6…');
   const childrenBefore = childrenCpuSeconds();

@@ -14,6 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import { compiledFolder } from '../packages/millrace/bin/bundle.mjs';
 import { nodeFlags } from '../packages/millrace/bin/flags.mjs';
@@ -56,32 +57,82 @@ const bringAlong = {
   },
 };
 
+// Libraries that an agent loads when something asks for them lie beside the bundle, whose text stays in memory.
+const apart = ['mqtt', 'prom-client', 're2js', 'yaml'];
+const loadFromBeside = {
+  name: 'load-from-beside',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`^(${apart.join('|')})$`) }, ({ path, kind }) =>
+      kind === 'entry-point' ? undefined : { path: `./${path}.cjs`, external: true },
+    );
+  },
+};
+
+// Modules of Node's own that most agents never use, and that take up to 5 MB each: loaded by the first who does.
+const rarelyUsed = /^(node:)?(https|http2|tls|child_process|dgram|perf_hooks|readline)$/;
+const loadWhenUsed = {
+  name: 'load-when-used',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: rarelyUsed }, ({ path }) => ({
+      path: path.replace(/^node:/, ''),
+      namespace: 'when-used',
+    }));
+    onLoad({ filter: /.*/, namespace: 'when-used' }, ({ path }) => {
+      const names = Object.keys(createRequire(import.meta.url)(path)).filter((name) => name !== 'default');
+      const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
+      const load = `const load = () => process.getBuiltinModule('node:${path}');`;
+      return { contents: `${load} module.exports = { ${getters.join(', ')} };`, loader: 'js' };
+    });
+  },
+};
+
 // What the sources know as import.meta.url.
 const ownUrl = 'millraceUrl';
 const banner = `const ${ownUrl} = require('node:url').pathToFileURL(__filename).href;`;
 
+// They run from the sources.
+const otherCommands = [
+  'up/up',
+  'up/cloud-alone',
+  'cloud/commands',
+  'logs/command',
+  'logs/export',
+  'journal/commands',
+].map((path) => `*/${path}.ts`);
+
 mkdirSync(dirname(outfile), { recursive: true });
-const { metafile } = await build({
-  entryPoints: [join(millrace, 'src', 'main.ts')],
-  outfile,
+const alike = {
+  // By way of `require`, since the first `import` at run time loads Node's loader of ES modules.
+  supported: { 'dynamic-import': false },
   absWorkingDir: root,
   bundle: true,
   minify: true,
   platform: 'node',
   target: 'node24',
   format: 'cjs',
+  logLevel: 'warning',
+};
+const { metafile } = await build({
+  ...alike,
+  entryPoints: [join(millrace, 'src', 'main.ts')],
+  outfile,
   define: { 'import.meta.url': ownUrl },
-  // The other commands run from the sources.
-  external: ['*.node', '*/up/up.ts', '*/up/cloud-alone.ts'],
-  plugins: [leaveOut, bringAlong],
+  external: ['*.node', ...otherCommands],
+  plugins: [leaveOut, bringAlong, loadWhenUsed, loadFromBeside],
   banner: { js: banner },
   metafile: true,
-  logLevel: 'warning',
+});
+await build({
+  ...alike,
+  entryPoints: Object.fromEntries(apart.map((name) => [name, name])),
+  outdir: dirname(outfile),
+  outExtension: { '.js': '.cjs' },
+  plugins: [loadWhenUsed],
 });
 
 // What it was made of, so that a start sees when it is out of date.
 const inputs = Object.keys(metafile.inputs)
-  .filter((input) => !input.includes('node_modules/') && !input.startsWith('unused:'))
+  .filter((input) => !input.includes('node_modules/') && !/^(unused|when-used):/.test(input))
   .map((input) => relative(dirname(outfile), join(root, input)));
 writeFileSync(join(dirname(outfile), 'agent.inputs.json'), `${JSON.stringify(inputs, undefined, 1)}\n`);
 

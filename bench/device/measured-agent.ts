@@ -35,7 +35,8 @@ export class MeasuredAgent implements AsyncDisposable {
       [
         ...nodeFlags('agent'),
         ...(profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}`] : []),
-        join(repository, 'packages/millrace/bin/millrace.mjs'),
+        // What millrace.mjs becomes once it has found the bundle.
+        join(repository, 'packages/millrace/bin/bundled.cjs'),
         'agent',
       ],
       {

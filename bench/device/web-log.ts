@@ -4,6 +4,16 @@ import { finished } from 'node:stream/promises';
 /** Of an entry in a file of Docker's json-file driver, its newline included. */
 export const entryBytes = 242;
 
+/** An access log's text instead of JSON: the stream says which is an error. */
+export function textEntry(n: number, ms: number): string {
+  const { stream } = lineOf(n, '');
+  const id = idOf(n);
+  const text = `10.0.${id % 256}.${n % 256} - user-${id % 5000} "GET /api/orders/${id % 100_000} HTTP/1.1" 200 ${id % 9000}`;
+  const bare = entryOf({ text, stream }, timeOf(n, 0));
+  const pad = '.'.repeat(Math.max(0, entryBytes - 1 - bare.length));
+  return `${entryOf({ text: text + pad, stream }, timeOf(n, ms))}\n`;
+}
+
 /** A line of a web server: JSON, most of which differs from line to line; each fifth on stderr. */
 export interface WebLine {
   text: string;

@@ -1,22 +1,22 @@
 #!/usr/bin/env node
 // Any Node from 20 may start this file; the programs themselves run on the project's Node 24.
-import nodeModule, { createRequire } from 'node:module';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { compiledFolder, freshBundle } from './bundle.mjs';
+import { freshBundle } from './bundle.mjs';
 import { isStartedFor, nodeEnv, nodeFlags } from './flags.mjs';
 
 const command = process.argv[2];
+const bundle = command === 'agent' ? freshBundle() : undefined;
 
-if (isStartedFor(command)) {
-  const bundle = command === 'agent' ? freshBundle() : undefined;
-  if (bundle) nodeModule.enableCompileCache(compiledFolder(bundle));
-  const { main } = bundle ? createRequire(import.meta.url)(bundle) : await import('../src/main.ts');
+if (isStartedFor(command) && !bundle) {
+  const { main } = await import('../src/main.ts');
   await main(process.argv);
 } else {
   const isModern = Number(process.versions.node.split('.')[0]) >= 24;
   const nodePath = isModern ? process.execPath : bundledNode();
-  const args = [...nodeFlags(command), fileURLToPath(import.meta.url), ...process.argv.slice(2)];
+  const program = fileURLToPath(bundle ? new URL('bundled.cjs', import.meta.url) : import.meta.url);
+  const args = [...nodeFlags(command), program, ...process.argv.slice(2)];
   const env = nodeEnv(command, process.env);
   if (!nodePath) {
     console.error(
@@ -25,7 +25,8 @@ if (isStartedFor(command)) {
     );
     process.exitCode = 1;
   } else if (process.execve && process.platform !== 'win32') {
-    // Takes this process's place: a second Node that only waits would cost a small device 40 MB.
+    // Takes this process's place: a second Node that only waits would cost a small device 40 MB. The agent gets a
+    // process in which nothing was done before, since what looking for its bundle takes, 7 MB, is not given back.
     process.execve(nodePath, [nodePath, ...args], env);
   } else {
     const { runChild } = await import('./child.mjs');

@@ -5,8 +5,8 @@ import type { Settings } from '@millrace/wire';
 import { Command, Option } from 'commander';
 import { deployCommand } from './deploy/program.ts';
 import { deviceCommand, devicesCommand } from './devices/program.ts';
-import { type LogsOptions, printLogs } from './logs/command.ts';
-import { type ExportOptions, exportLogs } from './logs/export.ts';
+import type { LogsOptions } from './logs/command.ts';
+import type { ExportOptions } from './logs/export.ts';
 import type { ProgramContext } from './program-context.ts';
 import { untilStopped } from './running/until-stopped.ts';
 import { untilUnwanted } from './running/until-unwanted.ts';
@@ -160,6 +160,7 @@ function logsCommand({ env, stdout, stderr, exitWith }: ProgramContext): Command
     .option('--json', 'one JSON object per line')
     .addHelpText('after', logsHelp)
     .action(async (words: string[], options: LogsOptions) => {
+      const { printLogs } = await import('./logs/command.ts');
       const signal = untilUnwanted(stdout);
       try {
         await printLogs(words, options, { env, stdout, stderr, signal });
@@ -195,6 +196,7 @@ function exportCommand({ env, stdout, stderr, exitWith }: ProgramContext): Comma
     )
     .addHelpText('after', exportHelp)
     .action(async (words: string[], options: ExportOptions) => {
+      const { exportLogs } = await import('./logs/export.ts');
       const signal = untilUnwanted(stdout);
       try {
         await exportLogs(words, options, { env, stdout, stderr, signal });

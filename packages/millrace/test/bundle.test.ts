@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort } from '../../../tests/support/ports.ts';
@@ -34,14 +34,32 @@ test('the agent runs from its bundle alone', async () => {
   expect(await build.ended(), build.stderr).toMatchObject({ code: 0 });
   expect(readdirSync(join(dist, 'compiled'))).toHaveLength(1);
   cpSync(join(repository, 'packages/millrace/package.json'), join(dir.path, 'package.json'));
-  const start = `require('./dist/agent.cjs').main(['node', 'millrace', 'agent'])`;
-  const env = { DATA_DIR: join(dir.path, 'data'), DOCKER_HOST: `unix://${dir.path}/none` };
-  // No folder of dependencies is in reach from there.
-  const ports = { DEVICE_API_PORT: String(await freePort()), API_PORT: String(await freePort()) };
-  await using agent = startProgram(['-e', start], {
+  cpSync(join(repository, 'packages/millrace/bin'), join(dir.path, 'bin'), { recursive: true });
+  writeFileSync(join(dist, 'agent.inputs.json'), '[]');
+  await using install = startProgram(['bin/millrace.mjs', 'agent', 'install', '--user', '--dry-run'], {
     cwd: dir.path,
-    env: { ...env, ...ports },
+  });
+  expect(await install.ended(), install.stderr).toMatchObject({ code: 0 });
+  expect(install.stdout).toContain('/bin/millrace.mjs" agent\n');
+  const shapingFile = join(dir.path, 'shaping.yaml');
+  writeFileSync(shapingFile, "rules:\n  - drop: ['^noise']\n");
+  const [apiPort, brokerPort] = [await freePort(), await freePort()];
+  // No folder of dependencies is in reach from there, and no source. Each library that lies beside is asked for.
+  await using agent = startProgram(['bin/millrace.mjs', 'agent'], {
+    cwd: dir.path,
+    env: {
+      DATA_DIR: join(dir.path, 'data'),
+      DOCKER_HOST: `unix://${dir.path}/none`,
+      SHAPING_FILE: shapingFile,
+      MQTT_BROKER: `mqtt://127.0.0.1:${brokerPort}`,
+      DEVICE_API_PORT: String(apiPort),
+      API_PORT: String(await freePort()),
+    },
   });
   await agent.says('agent started');
+  await agent.says(`ECONNREFUSED 127.0.0.1:${brokerPort}`);
+  const metrics = await fetch(`http://127.0.0.1:${apiPort}/metrics`);
+  expect(await metrics.text()).toContain('millrace_agent_lines_total');
+  expect(readFileSync(`/proc/${agent.pid}/cmdline`, 'utf8')).toContain('bin/bundled.cjs');
   expect((await agent.end('SIGTERM')).code).toBe(0);
 });

@@ -12,6 +12,13 @@ export interface AssembledLine<Mark> {
   mark: Mark;
 }
 
+/** A line's text, `bytes[start..end)`. */
+export interface TextSpan {
+  bytes: Buffer;
+  start: number;
+  end: number;
+}
+
 /** How the lines of a container become messages: traces are joined, nothing is, or what lies between two starts. */
 export type Multiline = 'traces' | 'off' | { startsMessage(line: string): boolean };
 
@@ -78,6 +85,23 @@ export class Assembler<Mark> {
   /** Whether lines of a stream wait for others that may be joined to them, or may be about to. */
   isHolding(stream: 'out' | 'err'): boolean {
     return this.groups[stream] !== undefined;
+  }
+
+  /**
+   * Whether a line is a message by itself, now that the one behind it on its stream is known: it joins nothing that is
+   * held, which is released for it, and the next does not join it. Only where traces are joined; the line is not kept.
+   */
+  isAlone(stream: 'out' | 'err', level: Level | undefined, line: TextSpan, next: TextSpan): boolean {
+    const kind = kindOfHead(line.bytes, line.start, line.end, level);
+    if (isTrace(kind) || this.cut[stream]) return false;
+    if (kindWith(kind, 1, next.bytes, next.start, next.end)) return false;
+    const group = this.groups[stream];
+    if (!group) return true;
+    if (kindWith(group.kind, group.texts.length, line.bytes, line.start, line.end)) return false;
+    // It may ask to wait; whoever adds lines that need not be held asks by himself.
+    void this.releaseGroup(group);
+    this.arm();
+    return true;
   }
 
   /** Takes the next line of a stream, whose text is `bytes[start..end)`. */

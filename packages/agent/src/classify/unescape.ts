@@ -30,6 +30,34 @@ export function unescapeHead(source: Buffer, start: number, end: number): Readon
   return head;
 }
 
+/**
+ * All of a JSON string's contents without its escapes. A character above ASCII that is escaped becomes as many bytes as
+ * UTF-8 has for it, none of text. Returns the length in `target`, or -1 when it does not fit for certain.
+ */
+export function unescapeInto(target: Buffer, source: Buffer, start: number, end: number): number {
+  if (end - start > target.length) return -1;
+  let length = 0;
+  for (let i = start; i < end; ) {
+    const byte = source[i] as number;
+    if (byte !== 0x5c) {
+      target[length++] = byte;
+      i++;
+      continue;
+    }
+    const escaped = source[i + 1] as number;
+    if (escaped === 0x75) {
+      const value = hexByte(source, i + 2);
+      target[length++] = value;
+      if (value === 0x80) target[length++] = target[length++] = value;
+      i += 6;
+    } else {
+      target[length++] = controls[escaped] ?? escaped;
+      i += 2;
+    }
+  }
+  return length;
+}
+
 /** b, f, n, r, t. */
 const controls: Readonly<Record<number, number>> = { 98: 8, 102: 12, 110: 10, 114: 13, 116: 9 };
 

@@ -1,6 +1,6 @@
-import { defaultLevel, levelRank } from '@millrace/wire';
+import { defaultLevel, type Level, levelRank } from '@millrace/wire';
 import type { Multiline } from '../assemble/assembler.ts';
-import { levelOf, levelOfEscaped } from '../classify/level.ts';
+import { levelOf } from '../classify/level.ts';
 import type { EncodedLog, PositionSource } from '../logging/types.ts';
 import { LineEncoder } from './encoder.ts';
 import type { ServiceFields } from './services.ts';
@@ -33,12 +33,29 @@ export class ShortWay {
   /** Whether a line that begins with this byte is a message by itself, stamped by a clock that holds. */
   admits(first: number | undefined, second: number, nano: number): boolean {
     const isAlone = this.multiline === 'off' || (first === openBrace && this.multiline === 'traces');
-    if (!isAlone || second < minSecond || second > maxSecond) return false;
+    return isAlone && this.admitsTime(second, nano);
+  }
+
+  /**
+   * Whether the same can be said of a line that begins with this byte, and is not {@link admits admitted} by itself,
+   * once the line behind it is known.
+   */
+  admitsWithNext(first: number | undefined): boolean {
+    return first !== openBrace && this.multiline === 'traces';
+  }
+
+  /** Whether a line's time is one of a clock that holds. */
+  admitsTime(second: number, nano: number): boolean {
+    if (second < minSecond || second > maxSecond) return false;
     const ms = msOf(second, nano);
     return this.encoded.present(ms) === ms;
   }
 
-  /** Adds `bytes[start..end)`, the inside of a JSON string; `false` when it is too long for that. */
+  /**
+   * Adds `bytes[start..end)`, the inside of a JSON string; `false` when it is too long for that.
+   *
+   * @param named the level that the line names itself
+   */
   addEscaped(
     bytes: Buffer,
     start: number,
@@ -46,10 +63,11 @@ export class ShortWay {
     second: number,
     nano: number,
     isStdErr: boolean,
+    named: Level | undefined,
     source: PositionSource,
   ): boolean {
     if (end - start > maxEncodedBytes) return false;
-    const level = levelRank(levelOfEscaped(bytes, start, end) ?? defaultLevel(isStdErr));
+    const level = levelRank(named ?? defaultLevel(isStdErr));
     const milli = Math.floor(nano / 1e6);
     this.encoded.add(this.encoder.encode(bytes, start, end, second, milli, isStdErr, level), source);
     this.hasAdded = true;

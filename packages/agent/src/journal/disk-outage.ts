@@ -91,7 +91,7 @@ export class DiskOutage {
     const { writer, recent, positions, log } = this.#parts;
     positions.settle();
     writer?.extend(splitPosition(recent.durable).seq);
-    recent.evict(performance.now());
+    recent.evict(performance.now(), Number.NEGATIVE_INFINITY);
     log?.info('journal: the disk can be written again');
   }
 }

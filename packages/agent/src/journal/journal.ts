@@ -332,7 +332,7 @@ export class Journal implements PositionStore, AsyncDisposable {
       this.#recent.durable = linePosition(this.#epoch, lastSeq(header));
     }
     if (this.#commits.inOutage) this.#recent.evictOnlyCopies(performance.now(), this.#confirmed());
-    else this.#recent.evict(performance.now());
+    else this.#recent.evict(performance.now(), this.#confirmed());
     this.#readers.wake();
   }
 

@@ -10,8 +10,8 @@ export interface RecentLimits {
   maxOnlyCopyBytes: number;
 }
 
-/** Lines that are kept as they are, for queries and watchers. */
-const maxUnpackedBytes = 1024 * 1024;
+/** Lines that are kept as they are, for queries and watchers; what is older waits for readers only. */
+const maxUnpackedBytes = 512 * 1024;
 
 /** The limits that the journal's options name. */
 export function recentLimits(options: JournalOptions): RecentLimits {
@@ -53,10 +53,13 @@ export class RecentBatches {
     this.#bytes += batch.linesBytes;
   }
 
-  /** Drops what exceeds the limits, oldest first. `nowMs` is a monotonic clock: setting the clock ages nothing. */
-  evict(nowMs: number): void {
-    this.#pack();
-    this.#evictThrough(this.durable, nowMs);
+  /**
+   * Drops what exceeds the limits, and what every reader has confirmed but for the newest, oldest first. `nowMs` is a
+   * monotonic clock: setting the clock ages nothing.
+   */
+  evict(nowMs: number, confirmed: number): void {
+    const done = this.#pack(confirmed);
+    this.#evictThrough(this.durable, nowMs, done);
   }
 
   /**
@@ -105,13 +108,15 @@ export class RecentBatches {
     );
   }
 
-  #evictThrough(through: number, nowMs: number): void {
+  /** @param done so many of the oldest are not needed any more, whatever the limits allow */
+  #evictThrough(through: number, nowMs: number, done = 0): void {
     const { maxLines, maxBytes, maxAgeMs } = this.#limits;
     let held = this.#batches.reduce((sum, batch) => sum + batch.heldBytes, 0);
     let drop = 0;
     for (const batch of this.#batches) {
       if (batch.last > through) break;
       const over =
+        drop < done ||
         batch.header.count === 0 ||
         this.#lines - batch.header.count >= maxLines ||
         held > maxBytes ||
@@ -125,15 +130,21 @@ export class RecentBatches {
     if (drop > 0) this.#batches = this.#batches.slice(drop);
   }
 
-  /** Of all but the newest durable batches only what goes onto the wire is kept, where it lies ready. */
-  #pack(): void {
+  /**
+   * Of all but the newest durable batches only what goes onto the wire is kept, where it lies ready. Returns how many
+   * of the oldest no reader will ask for.
+   */
+  #pack(confirmed: number): number {
     let unpacked = 0;
     for (let i = this.#batches.length - 1; i >= 0; i--) {
       const batch = this.#batches[i] as StoredBatch;
       if (batch.last > this.durable) continue;
       unpacked += batch.linesBytes;
-      if (unpacked > maxUnpackedBytes) batch.pack();
+      if (unpacked <= maxUnpackedBytes) continue;
+      if (batch.last <= confirmed) return i + 1;
+      batch.pack();
     }
+    return 0;
   }
 
   #shed(levels: readonly Level[], targetBytes: number, confirmed: number): void {

@@ -62,3 +62,18 @@ test('an error behind many lines does not wait for the next group', async () => 
   // Without acknowledgements, which bring writes of their own.
   expect((await take(cursor, count + 1, false)).at(-1)).toBe('urgent');
 });
+
+test('what every reader has confirmed leaves memory, but for the newest lines', async () => {
+  const disk = new CrashDisk();
+  await using journal = new Journal({ disk, syncIntervalMs: 1, recentLines: 1_000_000 });
+  const cursor = journal.cursor('cloud');
+  fill(journal);
+  await journal.flush();
+  const heldLines = () => journal.recent().reduce((sum, { header }) => sum + header.count, 0);
+  expect(heldLines()).toBe(count);
+  await take(cursor, count);
+  journal.append({ message: 'one more', timestamp: count + 1 });
+  await journal.flush();
+  expect(heldLines()).toBeLessThan(count / 2);
+  expect(heldLines()).toBeGreaterThan(1000);
+});

@@ -1,15 +1,16 @@
-import type { LogInput } from '@millrace/wire';
-import { type AssembledLine, Assembler, type Multiline } from '../../assemble/assembler.ts';
-import { levelOf } from '../../classify/level.ts';
-import { countGap, type Gap, type GapCounts, gapLine } from '../../logging/gap.ts';
-import type { EncodedLog, Json, PositionSource, SourcePosition } from '../../logging/types.ts';
+import { type AssembledLine, Assembler } from '../../assemble/assembler.ts';
+import { levelOf, levelOfEscaped } from '../../classify/level.ts';
+import { countGap, type Gap, gapLine } from '../../logging/gap.ts';
+import type { Json, PositionSource } from '../../logging/types.ts';
 import type { Rules } from '../../shape/rules.ts';
-import { type DropCounts, noDrops, Shaper } from '../../shape/shaper.ts';
+import { noDrops, Shaper } from '../../shape/shaper.ts';
 import { Mark } from '../mark.ts';
 import type { DockerPosition, LogStream } from '../position.ts';
 import type { ServiceFields } from '../services.ts';
 import { ShortWay } from '../short-way.ts';
 import { isLater, msOf } from '../timestamp.ts';
+import { isAlone } from './alone.ts';
+import type { FileCursorOptions } from './cursor-options.ts';
 import { type EntryReader, textOf } from './entry.ts';
 import type { LogFile } from './log-file.ts';
 import { OpenLine } from './open-line.ts';
@@ -21,26 +22,6 @@ import { pointBehind, StreamProgress } from './progress.ts';
 interface LineMark {
   mark: Mark;
   index: number;
-}
-
-export interface FileCursorOptions {
-  key: string;
-  saved: DockerPosition | undefined;
-  /** A terminal's lines end with CR LF. */
-  isTerminal: boolean;
-  fields: ServiceFields;
-  multiline: Multiline;
-  /** What is done to messages before they are handed on. */
-  rules: Rules | undefined;
-  /** Counts what the rules drop; may be shared. */
-  drops: DropCounts | undefined;
-  /** Counts what could not be read; may be shared. */
-  gaps: GapCounts | undefined;
-  deliver(line: LogInput, position: SourcePosition): void | Promise<void>;
-  /** Takes a position now and then while rules drop every line. */
-  move(position: SourcePosition): void;
-  /** The short way for lines that need not become objects, if there is one. */
-  encoded: EncodedLog | undefined;
 }
 
 /**
@@ -154,25 +135,40 @@ export class FileCursor implements PositionSource {
   /**
    * Takes an entry, `bytes` being what it was read from, at `[from, to)` of `file`. Returns a promise when whoever
    * gets the line wants us to wait.
+   *
+   * @param next the entry behind it, where {@link asksForNext} and it is there
    */
-  take(entry: EntryReader, bytes: Buffer, file: LogFile, from: number, to: number): void | Promise<void> {
+  take(
+    entry: EntryReader,
+    bytes: Buffer,
+    file: LogFile,
+    from: number,
+    to: number,
+    next?: EntryReader,
+  ): void | Promise<void> {
     const stream = entry.isStdErr ? this.err : this.out;
     const open = this.open[stream.name];
     if (this.gap) this.tellGap(this.gap, entry, file, from);
     if (!open && entry.endsLine) {
       if (this.isPassed(stream, entry.second, entry.nano)) return this.pass(stream, file, to);
-      if (this.addEncoded(stream, entry, bytes)) return this.settle(stream, file, to);
+      if (this.addEncoded(stream, entry, bytes, next)) return this.settle(stream, file, to);
       this.begin(stream, entry, file, from);
       return this.end(stream, entry, textOf(entry, bytes), file, to);
     }
     if (open && (open.second !== entry.second || open.nano !== entry.nano)) {
       // The process that began it is gone; this is what the next one writes.
       const taken = this.endOpen(stream, open, file, from, false);
-      const then = () => this.take(entry, bytes, file, from, to);
+      const then = () => this.take(entry, bytes, file, from, to, next);
       return taken ? taken.then(then) : then();
     }
     const line = this.append(stream, entry, textOf(entry, bytes), file, from);
     return entry.endsLine ? this.endOpen(stream, line, file, to, false) : undefined;
+  }
+
+  /** Whether what is done with an entry may depend on the one behind it. */
+  asksForNext({ parsed, endsLine, start }: EntryReader, bytes: Buffer): boolean {
+    const { short } = this;
+    return endsLine && parsed === undefined && !this.shaper && short?.admitsWithNext(bytes[start]) === true;
   }
 
   /** In front of the next entry there were lines that nobody could read. */
@@ -220,12 +216,24 @@ export class FileCursor implements PositionSource {
   }
 
   /** Adds the line as it lies, if nothing is to be done to it; `false` when it must go the long way. */
-  private addEncoded(stream: StreamProgress, entry: EntryReader, bytes: Buffer): boolean {
-    const { short } = this;
+  private addEncoded(
+    stream: StreamProgress,
+    entry: EntryReader,
+    bytes: Buffer,
+    next: EntryReader | undefined,
+  ): boolean {
+    const { short, assembler } = this;
     const { start, end, second, nano } = entry;
     if (!short || this.shaper || entry.parsed !== undefined || this.options.isTerminal) return false;
-    if (this.assembler.isHolding(stream.name) || !short.admits(bytes[start], second, nano)) return false;
-    if (!short.addEscaped(bytes, start, end, second, nano, stream === this.err, this)) return false;
+    if (!next && (assembler.isHolding(stream.name) || !short.admits(bytes[start], second, nano)))
+      return false;
+    const level = levelOfEscaped(bytes, start, end);
+    if (
+      next &&
+      !(short.admitsTime(second, nano) && isAlone(assembler, stream.name, level, entry, next, bytes))
+    )
+      return false;
+    if (!short.addEscaped(bytes, start, end, second, nano, stream === this.err, level, this)) return false;
     this.lines++;
     stream.read.advance(second, nano, undefined);
     return true;

@@ -23,6 +23,8 @@ export class EntryReader {
    */
   start = 0;
   end = 0;
+  /** Where the text's first escape begins; {@link end} or behind it when there is none. */
+  escapeAt = 0;
   /** The text, when the entry had to be parsed; else `undefined`. */
   parsed: string | undefined;
   private readonly cachedSecond = Buffer.alloc(secondLength);
@@ -61,6 +63,7 @@ export class EntryReader {
     const last = wellFormed(bytes, start + logKey.length, textEnd);
     if (last === unfit) return false;
     this.parsed = undefined;
+    this.escapeAt = last < 0 ? textEnd : firstEscape;
     this.start = start + logKey.length;
     this.endsLine = last === textEnd - 2 && bytes[textEnd - 1] === 0x6e;
     this.end = this.endsLine ? textEnd - 2 : textEnd;
@@ -119,6 +122,8 @@ const stderr = Buffer.from('stderr');
 /** What makes nanoseconds of a fraction with so many digits. */
 const scale = [0, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 100, 10, 1];
 const unfit = -2;
+/** Where {@link wellFormed} found the first escape, if it found one. */
+let firstEscape = 0;
 
 function isAt(part: Buffer, bytes: Buffer, at: number): boolean {
   for (let i = 0; i < part.length; i++) if (bytes[at + i] !== part[i]) return false;
@@ -145,6 +150,7 @@ function wellFormed(bytes: Buffer, from: number, to: number): number {
   while (i < to) {
     const byte = bytes[i] as number;
     if (byte === backslash) {
+      if (last < 0) firstEscape = i;
       last = i;
       const next = bytes[i + 1] as number;
       if (escapes[next] === 1) i += 2;

@@ -14,7 +14,7 @@ import { FileCursor } from './cursor.ts';
 import { type Ahead, LogChain } from './log-chain.ts';
 import { type FilePoint, parseFilePoint } from './point.ts';
 import { EntryScanner } from './scanner.ts';
-import { type Turns, tickMs } from './turns.ts';
+import { busyTickMs, type Turns, tickMs } from './turns.ts';
 
 export interface FileReaderOptions extends LogCursorOptions {
   /** `/var/lib/docker/containers/<id>/<id>-json.log` */
@@ -27,6 +27,8 @@ export interface FileReaderOptions extends LogCursorOptions {
 
 /** Looks without anything new before the log is left to the kernel to watch. */
 const quietTicks = 3;
+/** So many looks in a row that each found something: two seconds of 50 lines and more. */
+const busyLooks = 100;
 /** How often a log is looked at that the kernel should tell about: not every file system does. */
 const safetyChecks = 10;
 
@@ -63,6 +65,8 @@ export class FileReader {
   private isCatchingUp = false;
   private isUncertain = false;
   private quiet = 0;
+  /** Looks in a row that found something. */
+  private busy = 0;
   private checks = 0;
   private waiting: PromiseWithResolvers<void> | undefined;
 
@@ -291,9 +295,11 @@ export class FileReader {
   /** Until there may be more: by looking again soon while the log is written to, else when the kernel says so. */
   private async wait(): Promise<void> {
     const { turns, path } = this.options;
-    if (++this.quiet <= quietTicks) {
-      if (this.isHurried) await pause(this.folder.lookAgainMs);
-      else await turns.nextTick();
+    this.busy = this.quiet++ === 0 ? this.busy + 1 : 0;
+    if (this.quiet <= quietTicks) {
+      const { lookAgainMs } = this.folder;
+      if (this.isHurried) await pause(lookAgainMs);
+      else await turns.nextTick(this.busy > busyLooks && lookAgainMs >= busyTickMs ? busyTickMs : tickMs);
       return;
     }
     const waiting = Promise.withResolvers<void>();

@@ -18,8 +18,73 @@ const entriesPerLook = 256;
 const newline = 0x0a;
 const entryStart = Buffer.from('{"log":"');
 
+/** How far behind an entry the next one of its stream is looked for. */
+const maxAhead = 8;
+
+/** An entry at `[start, end)` of the bytes that are scanned, or what is none. */
+interface Place {
+  readonly entry: EntryReader;
+  start: number;
+  end: number;
+  isEntry: boolean;
+}
+
+/** Reads the entries of a buffer one after the other, and those that follow in advance where they are asked for. */
+class Window {
+  private readonly places: Place[] = Array.from({ length: maxAhead + 1 }, () => ({
+    entry: new EntryReader(),
+    ...{ start: 0, end: 0, isEntry: false },
+  }));
+  private bytes: Buffer = Buffer.alloc(0);
+  private isUtf8 = false;
+  private first = 0;
+  private count = 0;
+  /** Behind the last that was read. */
+  private end = 0;
+
+  begin(bytes: Buffer): void {
+    this.bytes = bytes;
+    this.isUtf8 = isUtf8(bytes.subarray(0, bytes.lastIndexOf(newline) + 1));
+    this.first = this.count = this.end = 0;
+  }
+
+  /** The entry that is next; `undefined` when no whole one is left. */
+  current(): Place | undefined {
+    return this.at(0);
+  }
+
+  passOn(): void {
+    this.first = this.first === maxAhead ? 0 : this.first + 1;
+    this.count--;
+  }
+
+  /** The next entry of the same stream as the current one, if there is one near. */
+  nextOf({ entry }: Place): EntryReader | undefined {
+    for (let i = 1; i <= maxAhead; i++) {
+      const place = this.at(i);
+      if (!place?.isEntry) return undefined;
+      if (place.entry.isStdErr === entry.isStdErr) return place.entry;
+    }
+    return undefined;
+  }
+
+  private at(i: number): Place | undefined {
+    const index = this.first + i;
+    const place = this.places[index > maxAhead ? index - maxAhead - 1 : index] as Place;
+    if (i < this.count) return place;
+    place.start = this.end;
+    place.end = this.bytes.indexOf(newline, place.start);
+    if (place.end < 0) return undefined;
+    place.isEntry = place.entry.read(this.bytes, place.start, place.end, this.isUtf8);
+    this.end = place.end + 1;
+    this.count++;
+    return place;
+  }
+}
+
 /** Finds the entries in what was read of a log file and hands them to the cursor. */
 export class EntryScanner {
+  private readonly window = new Window();
   private readonly entry = new EntryReader();
   private readonly cursor: FileCursor;
 
@@ -34,29 +99,32 @@ export class EntryScanner {
     offset: number,
     { isWhole, isFull, lookAside }: ScanOptions,
   ): Promise<number> {
-    const { cursor, entry } = this;
-    const isText = isUtf8(bytes.subarray(0, bytes.lastIndexOf(newline) + 1));
-    let start = 0;
+    const { cursor, window } = this;
+    window.begin(bytes);
+    let done = 0;
     for (let entries = 1; ; entries++) {
-      const end = bytes.indexOf(newline, start);
-      if (end < 0) break;
+      const place = window.current();
+      if (!place) break;
+      const { entry, start, end, isEntry } = place;
       if (lookAside && entries % entriesPerLook === 0) lookAside();
       const from = offset + start;
       const to = offset + end + 1;
       if (from === 0) file.head = headOf(bytes, to);
-      const taken = entry.read(bytes, start, end, isText)
-        ? cursor.take(entry, bytes, file, from, to)
+      const next = isEntry && cursor.asksForNext(entry, bytes) ? window.nextOf(place) : undefined;
+      const taken = isEntry
+        ? cursor.take(entry, bytes, file, from, to, next)
         : this.damaged(bytes, start, end, file, offset);
       if (taken) {
         await cursor.added();
         await taken;
       }
-      start = end + 1;
+      done = end + 1;
+      window.passOn();
     }
     const full = cursor.added();
     if (full) await full;
-    if (start === bytes.length || !(isWhole || (isFull && start === 0))) return start;
-    const taken = this.damaged(bytes, start, bytes.length, file, offset);
+    if (done === bytes.length || !(isWhole || (isFull && done === 0))) return done;
+    const taken = this.damaged(bytes, done, bytes.length, file, offset);
     if (taken) await taken;
     return bytes.length;
   }

@@ -28,7 +28,15 @@ const write = fc.record({
   stream: fc.constantFrom('stdout' as const, 'stderr' as const),
   text: fc.oneof(
     fc.string({ unit: 'grapheme', maxLength: 12 }),
-    fc.constantFrom('same', '  indented', 'Error: broken', '{"level":"warn"}'),
+    fc.constantFrom(
+      'same',
+      '  indented',
+      'Error: broken',
+      '{"level":"warn"}',
+      'say "so" \u2028',
+      '\tat a.b(c.js:1)',
+      '',
+    ),
     fc.constant('x'.repeat(300)),
   ),
   isPiece: fc.boolean(),
