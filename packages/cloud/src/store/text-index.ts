@@ -41,8 +41,8 @@ export interface IndexSettings {
   read: EngineSettings;
 }
 
-/** Built when parts are merged: what has just arrived is small enough to be read. */
-const onInsert = { exclude_materialize_skip_indexes_on_insert: 'grams' };
+/** Built when parts are merged (decision 34): what has just arrived is little enough to be read. */
+const onInsert = { exclude_materialize_skip_indexes_on_insert: Object.keys(textIndexes).join(',') };
 /** No looking through all words for a part of one. */
 const onRead = { use_text_index_like_evaluation_by_dictionary_scan: 0 };
 
