@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
 import { ClusterEngine } from './cluster/cluster-engine.ts';
 import { ShardMap } from './cluster/shard-map.ts';
+import { KeptDensity } from './density.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
@@ -178,6 +179,7 @@ export class LogStore implements AsyncDisposable {
   readonly #map: ShardMap;
   readonly #maxSearchSeconds: number;
   readonly #settings: IndexSettings;
+  readonly #density: KeptDensity;
 
   /** @param options.shards the engines of the shards, their other replicas, and which of them has a device's lines; else there is one */
   constructor(options: {
@@ -190,7 +192,8 @@ export class LogStore implements AsyncDisposable {
   }) {
     const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
     this.engine = engine;
-    this.#settings = options.settings ?? { insert: {}, read: {} };
+    this.#settings = options.settings ?? { insert: {}, read: {}, find: {}, small: {} };
+    this.#density = new KeptDensity(engine);
     this.lanes = shards.map(
       (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),
     );
@@ -277,7 +280,8 @@ export class LogStore implements AsyncDisposable {
       groups,
       maxSeconds: this.#maxSearchSeconds,
       signal,
-      settings: this.#settings.read,
+      settings: this.#settings,
+      density: () => this.#density.get(),
     });
   }
 

@@ -6,12 +6,12 @@ import { string, stringList } from './sql.ts';
  * query/to-sql.ts (decision 26):
  *
  * words   where each word stands, for words that are given whole
- * grams   which triples of letters occur in each 16 384 lines, for texts that may stand inside a word. The engine could
+ * grams   which triples of letters occur in each 8192 lines, for texts that may stand inside a word. The engine could
  *         look through all words of `words` for those, but logs are full of ids: there are about as many as lines.
  */
 export const textIndexes = {
   words: `lower(message) TYPE text(tokenizer = 'splitByNonAlpha')`,
-  grams: 'lower(message) TYPE ngrambf_v1(3, 16384, 1, 0) GRANULARITY 8',
+  grams: 'lower(message) TYPE ngrambf_v1(3, 8192, 1, 0) GRANULARITY 4',
 } as const;
 
 /**
@@ -38,22 +38,38 @@ export async function setTextIndex(engine: LogEngine, wanted: boolean): Promise<
 /** Settings of the engine that make the indexes work as they are meant. */
 export interface IndexSettings {
   insert: EngineSettings;
+  /** For whatever reads lines. */
   read: EngineSettings;
+  /** For a page of lines that are found by what is in them. */
+  find: EngineSettings;
+  /** For a page from few lines. */
+  small: EngineSettings;
 }
 
-/** Built when parts are merged (decision 34): what has just arrived is little enough to be read. */
-const onInsert = { exclude_materialize_skip_indexes_on_insert: Object.keys(textIndexes).join(',') };
-/** No looking through all words for a part of one. */
-const onRead = { use_text_index_like_evaluation_by_dictionary_scan: 0 };
+const known: IndexSettings = {
+  // Built when parts are merged (decision 34): what has just arrived is little enough to be read.
+  insert: { exclude_materialize_skip_indexes_on_insert: Object.keys(textIndexes).join(',') },
+  // No looking through all words for a part of one.
+  read: { use_text_index_like_evaluation_by_dictionary_scan: 0 },
+  // Else the engine reads the times first, of all lines of which the indexes say that they may be meant.
+  find: { use_skip_indexes_for_top_k: 0, use_top_k_dynamic_filtering: 0 },
+  // It takes longer to share the work out than to do it.
+  small: { max_threads: 1, use_skip_indexes_on_data_read: 0 },
+};
 
 /** Those of the settings that the engine knows: a server may be older than they are, and refuses what it does not know. */
 export async function indexSettings(engine: LogEngine): Promise<IndexSettings> {
-  const names = [...Object.keys(onInsert), ...Object.keys(onRead)];
+  const wanted = Object.values(known).flatMap((settings: EngineSettings) => Object.keys(settings));
   const rows = await engine.query<{ name: string }>(
-    `SELECT name FROM system.settings WHERE name IN ${stringList(names)}`,
+    `SELECT name FROM system.settings WHERE name IN ${stringList(wanted)}`,
   );
-  const known = new Set(rows.map((row) => row.name));
+  const names = new Set(rows.map((row) => row.name));
   const those = (settings: EngineSettings) =>
-    Object.fromEntries(Object.entries(settings).filter(([name]) => known.has(name)));
-  return { insert: those(onInsert), read: those(onRead) };
+    Object.fromEntries(Object.entries(settings).filter(([name]) => names.has(name)));
+  return {
+    insert: those(known.insert),
+    read: those(known.read),
+    find: those(known.find),
+    small: those(known.small),
+  };
 }

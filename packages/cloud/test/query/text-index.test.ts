@@ -25,7 +25,7 @@ afterAll(async () => {
   await dir?.[Symbol.asyncDispose]();
 });
 
-/** Blocks of 16 384 lines that the two indexes leave to be read, by the engine's own account. */
+/** Blocks of 8192 lines that the two indexes leave to be read, by the engine's own account. */
 async function blocks(text: string): Promise<{ left: number; of: number } | undefined> {
   const { read } = await indexSettings(store.engine);
   const rows = await store.engine.query<{ explain: string }>(
@@ -35,7 +35,7 @@ async function blocks(text: string): Promise<{ left: number; of: number } | unde
   const plan = rows.map(({ explain }) => explain).join('\n');
   const of = /PrimaryKey[\s\S]*?Granules: \d+\/(\d+)/.exec(plan)?.[1];
   const left = [...plan.matchAll(/Granules: (\d+)\/\d+/g)].at(-1)?.[1];
-  return of && left ? { left: Math.ceil(Number(left) / 8), of: Math.ceil(Number(of) / 8) } : undefined;
+  return of && left ? { left: Math.ceil(Number(left) / 4), of: Math.ceil(Number(of) / 4) } : undefined;
 }
 
 describe('the indexes serve', () => {
@@ -107,7 +107,7 @@ test('with the indexes a search finds what it finds without', async () => {
   // A block of the index for each line: nothing that one line holds can hide what is missing of another.
   const { words, grams } = textIndexes;
   await store.engine.command(`CREATE TABLE millrace.single (message String, INDEX words ${words},
-INDEX grams ${grams.replace('GRANULARITY 8', 'GRANULARITY 1')})
+INDEX grams ${grams.replace('GRANULARITY 4', 'GRANULARITY 1')})
 ENGINE = MergeTree ORDER BY tuple() SETTINGS index_granularity = 1`);
   await store.engine.command(
     `INSERT INTO millrace.single SELECT arrayJoin([${messages.map(string).join(', ')}])`,
