@@ -1,3 +1,4 @@
+import { escapedSql } from '../query/fields.ts';
 import type { EngineSettings, LogEngine } from './engine.ts';
 import { string, stringList } from './sql.ts';
 
@@ -8,10 +9,13 @@ import { string, stringList } from './sql.ts';
  * words   where each word stands, for words that are given whole
  * grams   which triples of letters occur in each 8192 lines, for texts that may stand inside a word. The engine could
  *         look through all words of `words` for those, but logs are full of ids: there are about as many as lines.
+ * escaped whether any of 2048 lines may show its fields otherwise than its message has them; the others answer for fields
+ *         by what they say of the message (decision 35)
  */
 export const textIndexes = {
   words: `lower(message) TYPE text(tokenizer = 'splitByNonAlpha')`,
   grams: 'lower(message) TYPE ngrambf_v1(3, 8192, 1, 0) GRANULARITY 4',
+  escaped: `${escapedSql} TYPE minmax GRANULARITY 1`,
 } as const;
 
 /**
@@ -27,8 +31,8 @@ export async function setTextIndex(engine: LogEngine, wanted: boolean): Promise<
   for (const [name, definition] of Object.entries(textIndexes)) {
     if (wanted && !present.has(name)) {
       await engine.command(`ALTER TABLE millrace.logs ADD INDEX IF NOT EXISTS ${name} ${definition}`);
-      // It is small. Without it a part that is there already would be read whole, which `words` used to spare it.
-      if (name === 'grams') await engine.command('ALTER TABLE millrace.logs MATERIALIZE INDEX grams');
+      // They are small. Without `grams` a part that is there already would be read whole, which `words` used to spare it.
+      if (name !== 'words') await engine.command(`ALTER TABLE millrace.logs MATERIALIZE INDEX ${name}`);
     } else if (!wanted && present.has(name)) {
       await engine.command(`ALTER TABLE millrace.logs DROP INDEX IF EXISTS ${name}`);
     }
