@@ -43,7 +43,7 @@ const maxAnswerBytes = 256 * 1024 * 1024;
 /** What counting by value may hold in memory before it goes on on disk. */
 const maxGroupBytes = 256 * 1024 * 1024;
 
-/** Lines that one thread reads about as fast as several do. */
+/** Lines of a slice whose reading takes hardly longer than finding out what to read. */
 const fewLines = 200_000;
 
 /** ClickHouse error codes. */

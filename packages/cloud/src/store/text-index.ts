@@ -46,9 +46,12 @@ export interface IndexSettings {
   read: EngineSettings;
   /** For a page of lines that are found by what is in them. */
   find: EngineSettings;
-  /** For a page from few lines. */
+  /** For a page of what came in a short time. */
   small: EngineSettings;
 }
+
+/** Few lines are shared out among threads, too: they are picked from many places, each of which is decompressed. */
+const shared = { merge_tree_min_rows_for_concurrent_read: 8192, merge_tree_min_bytes_for_concurrent_read: 1 };
 
 const known: IndexSettings = {
   // Built when parts are merged (decision 34): what has just arrived is little enough to be read.
@@ -56,9 +59,9 @@ const known: IndexSettings = {
   // No looking through all words for a part of one.
   read: { use_text_index_like_evaluation_by_dictionary_scan: 0 },
   // Else the engine reads the times first, of all lines of which the indexes say that they may be meant.
-  find: { use_skip_indexes_for_top_k: 0, use_top_k_dynamic_filtering: 0 },
-  // It takes longer to share the work out than to do it.
-  small: { max_threads: 1, use_skip_indexes_on_data_read: 0 },
+  find: { use_skip_indexes_for_top_k: 0, use_top_k_dynamic_filtering: 0, ...shared },
+  // All that the indexes can say takes longer to hear while reading than at once.
+  small: { use_skip_indexes_on_data_read: 0, ...shared },
 };
 
 /** Those of the settings that the engine knows: a server may be older than they are, and refuses what it does not know. */
