@@ -7,7 +7,7 @@ import {
   type Patterns,
 } from '@millrace/wire';
 import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
-import { type LineConditions, readsMessages } from './conditions.ts';
+import { conditionsSql, type LineConditions, readsMessages } from './conditions.ts';
 import { type ContextQuery, readContext } from './context.ts';
 import type { Density } from './density.ts';
 import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
@@ -15,7 +15,8 @@ import { type Export, type ExportQuery, readExport } from './export.ts';
 import { type FacetQuery, readFacets } from './facets.ts';
 import { type HistogramQuery, readHistogram } from './histogram.ts';
 import { type PatternsQuery, readPatterns } from './patterns.ts';
-import { type LogRow, page, type SearchQuery, searchSql, wholePage } from './search.ts';
+import type { RareSearches } from './rare-searches.ts';
+import { type LogRow, type PagePart, page, type SearchQuery, searchSql, wholePage } from './search.ts';
 import { type FirstSlice, readInSlices } from './slices.ts';
 import type { IndexSettings } from './text-index.ts';
 
@@ -31,6 +32,7 @@ export interface LogReaderOptions {
   settings: Omit<IndexSettings, 'insert'>;
   /** About how many lines there are at what time. */
   density: () => Promise<Density>;
+  rare: RareSearches;
   /** How much a search looks at first. */
   firstSlice?: FirstSlice;
 }
@@ -64,6 +66,7 @@ export class LogReader {
   readonly #signal: AbortSignal | undefined;
   readonly #settings: LogReaderOptions['settings'];
   readonly #density: () => Promise<Density>;
+  readonly #rare: RareSearches;
   readonly #firstSlice: FirstSlice | undefined;
 
   constructor(options: LogReaderOptions) {
@@ -74,6 +77,7 @@ export class LogReader {
     this.#signal = options.signal;
     this.#settings = options.settings;
     this.#density = options.density;
+    this.#rare = options.rare;
     this.#firstSlice = options.firstSlice;
   }
 
@@ -81,22 +85,48 @@ export class LogReader {
   async search(query: SearchQuery): Promise<LogPage> {
     const asked = await this.#resolved(query);
     const whole = wholePage(asked);
-    const settings = readsMessages(asked) ? this.#settings.find : {};
-    if (!readsMessages(asked) && isOfFewDevices(asked, this.#scope)) {
-      // In the order that lines lie in these are found at once.
-      return page(await this.#select<LogRow>(searchSql(asked, this.#scope, whole)), asked);
+    const rows = readsMessages(asked) ? await this.#find(asked, whole) : await this.#newest(asked, whole);
+    return page(rows, asked);
+  }
+
+  /** A page of lines that are told by what is in them. */
+  async #find(asked: SearchQuery, whole: PagePart): Promise<LogRow[]> {
+    const conditions = conditionsSql({ ...asked, since: undefined, until: undefined }, this.#scope);
+    if (this.#rare.isKnown(conditions)) {
+      const rows = await this.#select<LogRow>(searchSql(asked, this.#scope, whole), this.#settings.find);
+      if (rows.length >= whole.limit) this.#rare.note(conditions, false);
+      return rows;
     }
+    const { rows, isRare } = await this.#inSlices(asked, whole, this.#settings.find);
+    this.#rare.note(conditions, isRare);
+    return rows;
+  }
+
+  async #newest(asked: SearchQuery, whole: PagePart): Promise<LogRow[]> {
+    // In the order that lines lie in they are found at once.
+    if (isOfFewDevices(asked, this.#scope)) {
+      return this.#select<LogRow>(searchSql(asked, this.#scope, whole));
+    }
+    return (await this.#inSlices(asked, whole, {})).rows;
+  }
+
+  async #inSlices(asked: SearchQuery, whole: PagePart, settings: EngineSettings) {
+    let slices = 0;
+    let isRare = false;
     const rows = await readInSlices<LogRow>(
       { ...whole, order: asked.order },
       await this.#density(),
-      ({ lines, ...part }) =>
-        this.#select(searchSql(asked, this.#scope, part), {
+      async ({ lines, ...part }) => {
+        const found = await this.#select<LogRow>(searchSql(asked, this.#scope, part), {
           ...settings,
           ...(lines <= fewLines && this.#settings.small),
-        }),
+        });
+        if (++slices === 2) isRare = part.limit === whole.limit;
+        return found;
+      },
       this.#firstSlice,
     );
-    return page(rows, asked);
+    return { rows, isRare };
   }
 
   /** Counts lines by time, and within that by a value. */

@@ -13,6 +13,7 @@ import { byDay, byDayAndDevice } from './lane-answers.ts';
 import { LogReader } from './log-reader.ts';
 import type { JournalSeqs, Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import { RareSearches } from './rare-searches.ts';
 import {
   type Deletion,
   deleteLines,
@@ -180,6 +181,7 @@ export class LogStore implements AsyncDisposable {
   readonly #maxSearchSeconds: number;
   readonly #settings: IndexSettings;
   readonly #density: KeptDensity;
+  readonly #rare = new RareSearches();
 
   /** @param options.shards the engines of the shards, their other replicas, and which of them has a device's lines; else there is one */
   constructor(options: {
@@ -282,6 +284,7 @@ export class LogStore implements AsyncDisposable {
       signal,
       settings: this.#settings,
       density: () => this.#density.get(),
+      rare: this.#rare,
     });
   }
 

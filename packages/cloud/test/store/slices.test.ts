@@ -1,6 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { unlimited } from '../../src/query/index.ts';
 import { type DayOfLines, Density } from '../../src/store/density.ts';
+import type { LogEngine } from '../../src/store/index.ts';
+import { LogReader } from '../../src/store/log-reader.ts';
+import { RareSearches } from '../../src/store/rare-searches.ts';
 import { readInSlices, type Slice, type SlicedPage } from '../../src/store/slices.ts';
 
 const time = fc.integer({ min: 0, max: 2000 });
@@ -104,4 +108,35 @@ describe('of a day with a million lines', () => {
   test('a short time is read at once', async () => {
     expect((await slices(5, { since: dayMs - 3_600_000 })).read).toHaveLength(1);
   });
+});
+
+test('a search whose newest lines had nothing is read at once the next time, until there are enough', async () => {
+  let statements = 0;
+  let stored = 0;
+  const row = { device: 'a', journal: 'j', timestampMs: 1, seq: 1, message: 'seldom', fields: '', app: '' };
+  const reader = new LogReader({
+    engine: {
+      query: async () => {
+        statements++;
+        return Array.from({ length: stored }, () => row);
+      },
+    } as unknown as LogEngine,
+    scope: unlimited,
+    maxSeconds: 30,
+    settings: { read: {}, find: {}, small: {} },
+    density: async () => new Density([{ firstMs: 0, lastMs: 86_400_000, lines: 10_000_000 }]),
+    rare: new RareSearches(),
+  });
+  const statementsOf = async (words: string[], limit = 2) => {
+    const before = statements;
+    await reader.search({ words, limit, order: 'desc' });
+    return statements - before;
+  };
+  expect(await statementsOf(['seldom'])).toBe(2);
+  expect(await statementsOf(['seldom'], 5)).toBe(1);
+  expect(await statementsOf(['another'])).toBe(2);
+  stored = 3;
+  expect(await statementsOf(['seldom'])).toBe(1);
+  stored = 0;
+  expect(await statementsOf(['seldom'])).toBe(2);
 });
