@@ -130,7 +130,7 @@ function holds(text: string): string {
 function spellsSql(number: number): string[] {
   const digits = String(Math.abs(number));
   if (!/^[0-9.]{1,16}$/.test(digits) || digits.replace('.', '').length > 15) return [];
-  const otherwise = String.raw`[0-9][eE][-+]?[0-9]|[0-9][0-9.]{15}`;
+  const otherwise = '[0-9][eE][-+]?[0-9]|[0-9][0-9.]{15}';
   return [`(${holds(digits)} OR match(message, ${string(otherwise)}))`];
 }
 
