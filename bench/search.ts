@@ -47,9 +47,15 @@ const searches: Search[] = [
     grep: ['-E', 'unreachable: needleword-[0-9]+7 after'],
   },
   { name: 'commonWord', path: 'logs?limit=100&query=statement', grep: ['-i', 'statement'] },
+  // Of one line of the data, whenever that was made.
+  { name: 'fieldText', path: 'logs?limit=100&query=trace_id:b5c6168cd7d635e6' },
+  { name: 'fieldNumber', path: 'logs?limit=100&query=status:504' },
+  { name: 'fieldAbsent', path: `logs?limit=100&query=${encodeURIComponent('absent_key:>5')}` },
   { name: 'levelHistogram', path: 'logs/histogram?by=level&since=7d' },
   { name: 'topServices', path: 'logs/facets?fields=service&limit=10&since=7d' },
   { name: 'fleetNewest', path: 'logs?limit=100' },
+  { name: 'fleetWeek', path: 'logs?limit=100&since=7d' },
+  { name: 'usage', path: 'usage?limit=1000' },
 ];
 
 const options = readOptions();
@@ -101,9 +107,9 @@ async function ask({ name, path }: Search): Promise<Asked> {
     const response = await fetch(`${cloud.url}/api/v1/${path}`, {
       headers: { authorization: `Bearer ${adminToken}` },
     });
-    const body = (await response.json()) as { logs?: unknown[]; count?: number };
+    const body = (await response.json()) as { logs?: unknown[]; usage?: unknown[]; count?: number };
     if (!response.ok) throw new Error(`${name}: ${response.status} ${JSON.stringify(body)}`);
-    return { ms: performance.now() - startMs, lines: body.logs?.length ?? body.count ?? 0 };
+    return { ms: performance.now() - startMs, lines: (body.logs ?? body.usage)?.length ?? body.count ?? 0 };
   };
   const cold = await once();
   await once();

@@ -22,7 +22,7 @@ export interface IngestStore extends FlightStore, OverlapStore, Lanes {
 }
 
 export interface IngestLimits {
-  /** One insert holds about so many bytes at most. Default 12 MiB. */
+  /** One insert holds about so many bytes at most. Default 24 MiB. */
   maxFlightBytes: number;
   /** How long the first line after a quiet spell waits for company. Default 10 ms. */
   lingerMs: number;
@@ -45,7 +45,7 @@ export interface IngestLimits {
 }
 
 const defaults: IngestLimits = {
-  maxFlightBytes: 12 * 1024 * 1024,
+  maxFlightBytes: 24 * 1024 * 1024,
   lingerMs: 10,
   maxWaitingBytes: 64 * 1024 * 1024,
   maxPayloadBytes: 16 * 1024 * 1024,

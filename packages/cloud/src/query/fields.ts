@@ -1,6 +1,7 @@
 import { fieldLimits } from '@millrace/wire';
-import { float, string } from '../store/sql.ts';
+import { containsPattern, float, string } from '../store/sql.ts';
 import type { Bound } from './ast.ts';
+import { asciiLower } from './text.ts';
 
 /**
  * How a line's fields are read: here alone, in SQL and in JavaScript, side by side, as both must say the same. In
@@ -73,9 +74,76 @@ function reading(path: string): Read {
   };
 }
 
+/**
+ * Lines whose fields may stand in the message in another way than as they are: given beside it, or with escapes. An
+ * index of its own has where there are any (store/text-index.ts).
+ */
+export const escapedSql = `(startsWith(fields, '{') OR position(message, '\\\\') > 0)`;
+
+/** What cannot stand in a message as it is: in JSON it takes an escape. */
+const needsEscape = /["\\\p{Cc}\p{Cs}]/u;
+
+/** What follows for the message from a condition about a value. */
+interface Implied {
+  /** It holds these texts, in any case of A–Z. */
+  texts?: readonly string[];
+  /** It holds this one, with nothing of a word before or behind it. */
+  whole?: string;
+  /** It spells this number. */
+  number?: number;
+}
+
+/**
+ * What follows from a condition about a value: the message holds its key, and more that is known. The index over words can
+ * serve that (`grams` cannot: where something else would do, too, the engine uses only the first of its granules), and the
+ * condition itself, which is long, is not evaluated for the lines that this rules out; `undefined` where nothing is known.
+ */
+function impliedSql(path: string, { texts = [], whole = '', number }: Implied): string | undefined {
+  const key = path.slice(path.lastIndexOf('.') + 1);
+  const words = [key, whole].filter((text) => !needsEscape.test(text)).flatMap(wordsOf);
+  const tokens = [...new Set(words)].slice(0, maxTokens).map(string);
+  const all = [
+    ...(tokens.length === 0 ? [] : [`hasAllTokens(lower(message), [${tokens.join(', ')}])`]),
+    ...texts.filter((text) => text.length > 2 && !needsEscape.test(text)).map(holds),
+    ...(number === undefined ? [] : spellsSql(number)),
+  ];
+  return all.length === 0 ? undefined : `(${escapedSql} > 0 OR (${all.join(' AND ')}))`;
+}
+
+const maxTokens = 16;
+
+/** As the index knows words; what is not ASCII belongs to them, and is left to the condition itself. */
+function wordsOf(text: string): string[] {
+  return asciiLower(text)
+    .split(/[^a-z0-9\u{80}-\u{10ffff}]+/u)
+    .filter((word) => /^[a-z0-9]+$/.test(word));
+}
+
+function holds(text: string): string {
+  return `lower(message) LIKE ${containsPattern(asciiLower(text))}`;
+}
+
+/**
+ * A number of at most 15 digits is spelled with these digits, or with an exponent, or with more digits than that, which may
+ * be rounded to it.
+ */
+function spellsSql(number: number): string[] {
+  const digits = String(Math.abs(number));
+  if (!/^[0-9.]{1,16}$/.test(digits) || digits.replace('.', '').length > 15) return [];
+  const otherwise = '[0-9][eE][-+]?[0-9]|[0-9][0-9.]{15}';
+  return [`(${holds(digits)} OR match(message, ${string(otherwise)}))`];
+}
+
 /** A condition about a value. In a lambda, so that what finds the value stands there once. */
-function condition(path: string, write: (read: Read) => readonly string[]): string {
-  return `arrayExists(json -> ${["json != ''", ...write(reading(path))].join(' AND ')}, [${jsonSql(path)}])`;
+function condition(path: string, write: (read: Read) => readonly string[], known: Implied = {}): string {
+  const whole = `arrayExists(json -> ${["json != ''", ...write(reading(path))].join(' AND ')}, [${jsonSql(path)}])`;
+  const implied = impliedSql(path, known);
+  return implied === undefined ? whole : `(${implied} AND ${whole})`;
+}
+
+/** Whether a value with this in its text is a string or a boolean, and so stands in the message as it is; a number has several spellings. */
+function isNoNumber(text: string): boolean {
+  return /[^-0-9]/.test(text);
 }
 
 /** The value's text, `''` where it has none. */
@@ -98,19 +166,36 @@ function withinSql(read: Read, from: Bound | undefined, to: Bound | undefined): 
   ].join(' AND ');
 }
 
-/** True when the line has the value, and its text (`''` where it has none) is as `test` says. */
-export function fieldTextSql(path: string, test: (text: string) => string): string {
-  return condition(path, (read) => [`${read('JSONType')} != 'Null'`, test(textSql(read))]);
+/**
+ * True when the line has the value, and its text (`''` where it has none) is as `test` says.
+ *
+ * @param known texts that it must hold for that, or the only one that it can be, in any case of A–Z
+ */
+export function fieldTextSql(
+  path: string,
+  known: readonly string[] | string,
+  test: (text: string) => string,
+): string {
+  const implied = typeof known === 'string' ? { whole: known, texts: [known] } : { texts: known };
+  return condition(
+    path,
+    (read) => [`${read('JSONType')} != 'Null'`, test(textSql(read))],
+    implied.texts.some(isNoNumber) ? implied : {},
+  );
 }
 
 /** True when the value's text is this one, in any case of A–Z, or its number is. */
 export function fieldIsSql(path: string, text: string, number: number | undefined): string {
-  if (number === undefined) return fieldTextSql(path, (own) => `lower(${own}) = ${string(text)}`);
+  if (number === undefined) return fieldTextSql(path, text, (own) => `lower(${own}) = ${string(text)}`);
   const bound = { value: number, inclusive: true };
-  return condition(path, (read) => [
-    `${read('JSONType')} != 'Null'`,
-    `(lower(${textSql(read)}) = ${string(text)} OR (${withinSql(read, bound, bound)}))`,
-  ]);
+  return condition(
+    path,
+    (read) => [
+      `${read('JSONType')} != 'Null'`,
+      `(lower(${textSql(read)}) = ${string(text)} OR (${withinSql(read, bound, bound)}))`,
+    ],
+    { number },
+  );
 }
 
 export function fieldRangeSql(path: string, from: Bound | undefined, to: Bound | undefined): string {

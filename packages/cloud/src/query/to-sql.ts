@@ -111,10 +111,18 @@ function fieldSql(path: string, test: Test): string {
       return fieldIsSql(path, asciiLower(test.text), numberIn(test.text));
     case 'wildcard': {
       const pieces = test.pieces.map((piece) => (typeof piece === 'string' ? asciiLower(piece) : piece));
-      return fieldTextSql(path, (text) => `match(lower(${text}), ${string(wholeValueRegex(pieces))})`);
+      return fieldTextSql(
+        path,
+        pieces.filter(isText),
+        (text) => `match(lower(${text}), ${string(wholeValueRegex(pieces))})`,
+      );
     }
     case 'regex':
-      return fieldTextSql(path, (text) => `match(${text}, ${string(regexSource(test))})`);
+      return fieldTextSql(
+        path,
+        requiredTexts(test.source, test.ignoreCase),
+        (text) => `match(${text}, ${string(regexSource(test))})`,
+      );
     case 'exists':
       return fieldExistsSql(path);
     case 'range':

@@ -18,6 +18,25 @@ export interface LineConditions {
   until?: number;
 }
 
+/** Whether it takes what is in lines to tell which are meant. */
+export function readsMessages({ words = [], query }: LineConditions): boolean {
+  return words.some((word) => word !== '') || (query !== undefined && looksInside(query));
+}
+
+function looksInside(query: Query): boolean {
+  switch (query.kind) {
+    case 'and':
+    case 'or':
+      return query.parts.some(looksInside);
+    case 'not':
+      return looksInside(query.part);
+    case 'match':
+      return query.target.kind !== 'name';
+    default:
+      return false;
+  }
+}
+
 const maxWords = 32;
 const maxWordChars = 1000;
 

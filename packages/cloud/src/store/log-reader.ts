@@ -7,14 +7,18 @@ import {
   type Patterns,
 } from '@millrace/wire';
 import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
-import type { LineConditions } from './conditions.ts';
+import { conditionsSql, type LineConditions, readsMessages } from './conditions.ts';
 import { type ContextQuery, readContext } from './context.ts';
+import type { Density } from './density.ts';
 import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
 import { type Export, type ExportQuery, readExport } from './export.ts';
 import { type FacetQuery, readFacets } from './facets.ts';
 import { type HistogramQuery, readHistogram } from './histogram.ts';
 import { type PatternsQuery, readPatterns } from './patterns.ts';
-import { type LogRow, page, type SearchQuery, searchSql } from './search.ts';
+import type { RareSearches } from './rare-searches.ts';
+import { type LogRow, type PagePart, page, type SearchQuery, searchSql, wholePage } from './search.ts';
+import { type FirstSlice, readInSlices } from './slices.ts';
+import type { IndexSettings } from './text-index.ts';
 
 export interface LogReaderOptions {
   engine: LogEngine;
@@ -25,17 +29,24 @@ export interface LogReaderOptions {
   maxSeconds: number;
   /** Ends what is running, when nobody waits for the answer any more. */
   signal?: AbortSignal;
-  /** Of the engine, for every statement. */
-  settings?: EngineSettings;
+  settings: Omit<IndexSettings, 'insert'>;
+  /** About how many lines there are at what time. */
+  density: () => Promise<Density>;
+  rare: RareSearches;
+  /** How much a search looks at first. */
+  firstSlice?: FirstSlice;
 }
 
 /** Runs a SELECT about lines within the limits of a reader. */
-export type Select = <T>(sql: string) => Promise<T[]>;
+export type Select = <T>(sql: string, settings?: EngineSettings) => Promise<T[]>;
 
 /** Bytes that one answer may take. */
 const maxAnswerBytes = 256 * 1024 * 1024;
 /** What counting by value may hold in memory before it goes on on disk. */
 const maxGroupBytes = 256 * 1024 * 1024;
+
+/** Lines of a slice whose reading takes hardly longer than finding out what to read. */
+const fewLines = 200_000;
 
 /** ClickHouse error codes. */
 const timeoutExceeded = 159;
@@ -53,21 +64,69 @@ export class LogReader {
   readonly #groups: DeviceGroups | undefined;
   readonly #maxSeconds: number;
   readonly #signal: AbortSignal | undefined;
-  readonly #settings: EngineSettings;
+  readonly #settings: LogReaderOptions['settings'];
+  readonly #density: () => Promise<Density>;
+  readonly #rare: RareSearches;
+  readonly #firstSlice: FirstSlice | undefined;
 
-  constructor({ engine, scope, groups, maxSeconds, signal, settings = {} }: LogReaderOptions) {
-    this.#engine = engine;
-    this.#scope = scope;
-    this.#groups = groups;
-    this.#maxSeconds = maxSeconds;
-    this.#signal = signal;
-    this.#settings = settings;
+  constructor(options: LogReaderOptions) {
+    this.#engine = options.engine;
+    this.#scope = options.scope;
+    this.#groups = options.groups;
+    this.#maxSeconds = options.maxSeconds;
+    this.#signal = options.signal;
+    this.#settings = options.settings;
+    this.#density = options.density;
+    this.#rare = options.rare;
+    this.#firstSlice = options.firstSlice;
   }
 
   /** One page of lines. */
   async search(query: SearchQuery): Promise<LogPage> {
     const asked = await this.#resolved(query);
-    return page(await this.#select<LogRow>(searchSql(asked, this.#scope)), asked);
+    const whole = wholePage(asked);
+    const rows = readsMessages(asked) ? await this.#find(asked, whole) : await this.#newest(asked, whole);
+    return page(rows, asked);
+  }
+
+  /** A page of lines that are told by what is in them. */
+  async #find(asked: SearchQuery, whole: PagePart): Promise<LogRow[]> {
+    const conditions = conditionsSql({ ...asked, since: undefined, until: undefined }, this.#scope);
+    if (this.#rare.isKnown(conditions)) {
+      const rows = await this.#select<LogRow>(searchSql(asked, this.#scope, whole), this.#settings.find);
+      if (rows.length >= whole.limit) this.#rare.note(conditions, false);
+      return rows;
+    }
+    const { rows, isRare } = await this.#inSlices(asked, whole, this.#settings.find);
+    this.#rare.note(conditions, isRare);
+    return rows;
+  }
+
+  async #newest(asked: SearchQuery, whole: PagePart): Promise<LogRow[]> {
+    // In the order that lines lie in they are found at once.
+    if (isOfFewDevices(asked, this.#scope)) {
+      return this.#select<LogRow>(searchSql(asked, this.#scope, whole));
+    }
+    return (await this.#inSlices(asked, whole, {})).rows;
+  }
+
+  async #inSlices(asked: SearchQuery, whole: PagePart, settings: EngineSettings) {
+    let slices = 0;
+    let isRare = false;
+    const rows = await readInSlices<LogRow>(
+      { ...whole, order: asked.order },
+      await this.#density(),
+      async ({ lines, ...part }) => {
+        const found = await this.#select<LogRow>(searchSql(asked, this.#scope, part), {
+          ...settings,
+          ...(lines <= fewLines && this.#settings.small),
+        });
+        if (++slices === 2) isRare = part.limit === whole.limit;
+        return found;
+      },
+      this.#firstSlice,
+    );
+    return { rows, isRare };
   }
 
   /** Counts lines by time, and within that by a value. */
@@ -101,14 +160,15 @@ export class LogReader {
     return { ...asked, query: await resolveGroups(asked.query, this.#groups) };
   }
 
-  readonly #select: Select = async <T>(sql: string) => {
+  readonly #select: Select = async <T>(sql: string, more: EngineSettings = {}) => {
     try {
-      const settings = {
+      const settings: EngineSettings = {
         max_execution_time: this.#maxSeconds,
         max_result_bytes: maxAnswerBytes,
         result_overflow_mode: 'throw',
         max_bytes_before_external_group_by: maxGroupBytes,
-        ...this.#settings,
+        ...this.#settings.read,
+        ...more,
       };
       return await this.#engine.query<T>(sql, settings, this.#signal);
     } catch (error) {
@@ -139,4 +199,13 @@ export class LogReader {
         return error;
     }
   }
+}
+
+function isOfFewDevices({ device }: LineConditions, { devices }: Scope): boolean {
+  const few = 10;
+  return (
+    typeof device === 'string' ||
+    (device !== undefined && device.length <= few) ||
+    (devices !== 'all' && devices.size <= few)
+  );
 }

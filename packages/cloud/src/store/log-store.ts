@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
 import { ClusterEngine } from './cluster/cluster-engine.ts';
 import { ShardMap } from './cluster/shard-map.ts';
+import { KeptDensity } from './density.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
@@ -12,6 +13,7 @@ import { byDay, byDayAndDevice, inAll, newestTold, widest } from './lane-answers
 import { LogReader } from './log-reader.ts';
 import type { JournalSeqs, Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import { RareSearches } from './rare-searches.ts';
 import {
   type Deletion,
   deleteLines,
@@ -164,6 +166,8 @@ export class LogStore implements AsyncDisposable {
   readonly #cluster: ClusterEngine | undefined;
   readonly #maxSearchSeconds: number;
   readonly #settings: IndexSettings;
+  readonly #density: KeptDensity;
+  readonly #rare = new RareSearches();
 
   /** @param options.shards of a cluster, with their other replicas, and which of them has a device's lines; else there is one */
   constructor(options: {
@@ -177,7 +181,8 @@ export class LogStore implements AsyncDisposable {
   }) {
     const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
     this.engine = engine;
-    this.#settings = options.settings ?? { insert: {}, read: {} };
+    this.#settings = options.settings ?? { insert: {}, read: {}, find: {}, small: {} };
+    this.#density = new KeptDensity(engine);
     this.lanes = shards.map(
       (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),
     );
@@ -285,7 +290,9 @@ export class LogStore implements AsyncDisposable {
       groups,
       maxSeconds: this.#maxSearchSeconds,
       signal,
-      settings: this.#settings.read,
+      settings: this.#settings,
+      density: () => this.#density.get(),
+      rare: this.#rare,
     });
   }
 

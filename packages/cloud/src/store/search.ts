@@ -42,19 +42,40 @@ export interface LogRow {
   receivedMs: number;
 }
 
+/** Which of the lines that are asked for a statement looks at. Times in ms since 1970. */
+export interface PagePart {
+  since: number | undefined;
+  until: number | undefined;
+  limit: number;
+}
+
 /**
- * The SELECT for one page and one line more, which tells whether there is another page.
+ * All of a page, and one line more, which tells whether there is another page.
  *
  * @throws MillraceError `PARAMETER_INVALID` that names the parameter
  */
-export function searchSql(query: SearchQuery, scope: Scope): string {
-  const { limit, order, cursor } = query;
+export function wholePage({ limit, order, cursor, since, until }: SearchQuery): PagePart {
   if (!Number.isInteger(limit) || limit < 1 || limit > maxPageLines) {
     throw new MillraceError('PARAMETER_INVALID', `limit: ${limit} is not between 1 and ${maxPageLines}`);
   }
-  const where = conditionsSql(query, scope);
+  const part = { since, until, limit: limit + 1 };
+  if (cursor === undefined) return part;
+  const { ts } = readCursor(cursor, order);
+  if (order === 'asc') part.since = Math.max(since ?? ts, ts);
+  else part.until = Math.min(until ?? ts + 1, ts + 1);
+  return part;
+}
+
+/**
+ * The SELECT for a part of a page.
+ *
+ * @throws MillraceError `PARAMETER_INVALID` that names the parameter
+ */
+export function searchSql(query: SearchQuery, scope: Scope, part = wholePage(query)): string {
+  const { order, cursor } = query;
+  const where = conditionsSql({ ...query, since: part.since, until: part.until }, scope);
   if (cursor !== undefined) where.push(positionSql(readCursor(cursor, order), order));
-  return selectLines(where, order, limit + 1);
+  return selectLines(where, order, part.limit);
 }
 
 /** The SELECT for lines under conditions, in the order of a search. */

@@ -133,6 +133,10 @@ const structured = fc.oneof(
   fc.array(pair, { minLength: 2, maxLength: 3 }).map((pairs) => pairs.join('  ')),
   fc.constantFrom(
     '{"a":1',
+    '{"\\u0061":"\\u0061bc","b":"a\\u0020b"}',
+    '{"a":5e2,"b":5.00E+2}',
+    '{"a":499.99999999999999999,"b":500.0}',
+    'a="\\a\\b\\qc" b="50\\0"',
     '{"a":500}}',
     '[{"a":1}]',
     '{}',

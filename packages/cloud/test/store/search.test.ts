@@ -1,6 +1,10 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { unlimited } from '../../src/query/index.ts';
+import { Density } from '../../src/store/density.ts';
 import type { LogStore, SearchQuery } from '../../src/store/index.ts';
+import { type LogRow, lineOf, searchSql, wholePage } from '../../src/store/search.ts';
+import { readInSlices, type Slice } from '../../src/store/slices.ts';
 import { containsPattern, string } from '../../src/store/sql.ts';
 import { append, placesAndCluster, type StorePlace } from './open-stores.ts';
 
@@ -67,6 +71,36 @@ describe.each(placesAndCluster)('search, $name', ({ make }) => {
       if (order === 'desc') expect(whole).toEqual((await all({ order: 'asc' }, 10_000)).reverse());
     },
   );
+
+  test('pages that are read in slices of time are the same, both ways', async () => {
+    const density = new Density([{ firstMs: base, lastMs: base + 1004, lines: 1005 }]);
+    const asked: Slice[] = [];
+    let pages = 0;
+    for (const order of ['asc', 'desc'] as const) {
+      for (const query of [{}, { words: ['line 3'] }, { since: base + 1 }, { until: base + 1002 }]) {
+        let cursor: string | undefined;
+        for (let page = 0; page < 2; page++) {
+          const search = { order, limit: 13, ...query, cursor };
+          const expected = await store.search(search);
+          const rows = await readInSlices<LogRow>(
+            { ...wholePage(search), order },
+            density,
+            (slice) => {
+              asked.push(slice);
+              return store.engine.query(searchSql(search, unlimited, slice));
+            },
+            { leastLines: 1, linesPerRow: 0 },
+          );
+          expect(rows.slice(0, 13).map(lineOf)).toEqual(expected.logs);
+          expect(rows.length > 13).toBe(expected.cursor !== undefined);
+          cursor = expected.cursor;
+          pages++;
+          if (cursor === undefined) break;
+        }
+      }
+    }
+    expect(asked.length).toBeGreaterThan(pages * 1.3);
+  });
 
   test('a device is read back in seq order for equal timestamps (order)', async () => {
     const { logs } = await store.search({ device: 'dev-a', limit: 100, order: 'asc' });

@@ -7,6 +7,7 @@ import { repeatsMigration } from './0002-repeats.ts';
 import { retentionMigration } from './0003-retention.ts';
 import { fencesMigration } from './0004-fences.ts';
 import { countsMigration } from './0005-counts.ts';
+import { mergingMigration } from './0006-merging.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
@@ -17,6 +18,7 @@ export const migrations: readonly Migration[] = [
   retentionMigration,
   fencesMigration,
   countsMigration,
+  mergingMigration,
 ];
 
 /**
