@@ -221,3 +221,6 @@ ALTER TABLE millrace_shard.logs ADD PROJECTION IF NOT EXISTS counts (
 );
 
 ALTER TABLE millrace_shard.logs MATERIALIZE PROJECTION counts;
+
+ALTER TABLE millrace_shard.logs MODIFY SETTING merge_selector_base = 8,
+      min_compress_block_size = 16384, max_compress_block_size = 131072;
