@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Docker } from './engine.ts';
-import { GatheringAgent } from './gathering-agent.ts';
+import { GatheringAgent, partsOf } from './gathering-agent.ts';
 import { type LogConfig, rotationBytes } from './rotation.ts';
 import type { ContainerIdentity } from './services.ts';
 import { type Nanos, sinceParameter } from './timestamp.ts';
@@ -41,7 +41,7 @@ export interface EngineRequest {
   registryLogin?: object | undefined;
   /** How long the engine may take to begin its answer. Default: as the API was made with. */
   answerTimeoutMs?: number;
-  /** The answer comes in many small chunks. */
+  /** The answer comes in many small chunks, and is to be read with `partsOf`. */
   isChunky?: boolean;
 }
 
@@ -143,8 +143,15 @@ export class EngineApi {
     }
   }
 
-  /** Both streams with timestamps. Reading slowly slows the engine down. */
-  logs(id: string, { since, follow, tail }: LogRequest, signal: AbortSignal): Promise<IncomingMessage> {
+  /**
+   * Both streams with timestamps, in parts that are valid until the next is asked for. Reading slowly slows the engine
+   * down.
+   */
+  async logs(
+    id: string,
+    { since, follow, tail }: LogRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<Buffer>> {
     const query = {
       stdout: true,
       stderr: true,
@@ -153,7 +160,8 @@ export class EngineApi {
       since: sinceParameter(since),
       ...(tail !== undefined && { tail }),
     };
-    return this.send({ method: 'GET', path: `/containers/${id}/logs`, query, isChunky: true }, signal);
+    const path = `/containers/${id}/logs`;
+    return partsOf(await this.send({ method: 'GET', path, query, isChunky: true }, signal));
   }
 
   /** What happens to containers, one JSON object per line, from `sinceSeconds` on. */

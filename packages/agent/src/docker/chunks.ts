@@ -1,132 +1,106 @@
 /**
- * Makes few HTTP chunks of many. The engine sends each line of a log as a chunk of its own, and an HTTP client makes a
- * buffer, an event and more of each; here all that has arrived at once becomes one chunk, before the client sees it.
- *
- * What goes in are the bytes of one connection, cut anywhere, with one response; what comes out means the same. It
- * is the client that understands HTTP: the head, the last chunk and whatever is not just as the engine sends it
- * go out as they came, so that an answer that was cut off still is one.
+ * Takes the body of an HTTP answer out of its chunks (RFC 9112, 7.1), in place. The engine sends each line of a log as a
+ * chunk of its own, and an HTTP client makes a buffer, an event and more of each; here all that has arrived at once
+ * becomes one piece, without a copy. Extensions of chunks and trailers mean nothing to us and are passed over.
  */
-export class ChunkGatherer {
-  private state: 'head' | 'size' | 'sizeEnd' | 'data' | 'dataEnd' | 'asItIs' = 'head';
-  private head = '';
-  /** What has been read of a chunk's size, and its value. */
-  private digits = '';
+export class ChunkReader {
+  /** The last chunk has been read to its end; what comes behind it is not looked at. */
+  hasEnded = false;
+  /** What has arrived is not chunked as it should be; what came out before it is sound. */
+  failure: Error | undefined;
+  private state: State = 'size';
   private size = 0;
+  private digits = 0;
   /** Bytes of the chunk still to come. */
   private left = 0;
-  private readonly emit: (bytes: Buffer) => void;
+  /** Bytes of an extension or of trailers so far. */
+  private passedOver = 0;
+  private isEmptyLine = true;
 
-  /** @param emit takes what is to go on; the bytes are its own */
-  constructor(emit: (bytes: Buffer) => void) {
-    this.emit = emit;
-  }
-
-  /** Takes what has arrived. The bytes may be overwritten afterwards. */
-  push(bytes: Buffer): void {
-    if (this.state === 'asItIs') this.emit(Buffer.from(bytes));
-    else if (this.state === 'head') this.pushHead(bytes);
-    else this.pushBody(bytes);
-  }
-
-  private pushHead(bytes: Buffer): void {
-    const before = this.head.length;
-    this.head += bytes.toString('latin1');
-    const end = this.head.indexOf(headEnd, Math.max(0, before - headEnd.length));
-    const length = end < 0 ? bytes.length : end + headEnd.length - before;
-    this.emit(Buffer.from(bytes.subarray(0, length)));
-    if (end < 0) {
-      if (this.head.length > maxHeadBytes) this.state = 'asItIs';
-      return;
-    }
-    const head = this.head.slice(0, end + 2);
-    const isChunked = head.startsWith('HTTP/1.1 200 ') && /\r\ntransfer-encoding: *chunked\r\n/i.test(head);
-    this.state = isChunked ? 'size' : 'asItIs';
-    this.head = '';
-    if (length < bytes.length) this.push(bytes.subarray(length));
-  }
-
-  private pushBody(bytes: Buffer): void {
-    // Room for the size in front, whatever it will be, and for the end behind.
-    const out = Buffer.allocUnsafe(roomBytes + bytes.length + 2);
-    let end = roomBytes;
-    let at = 0;
-    while (at < bytes.length && this.state !== 'asItIs') {
-      if (this.state === 'data') {
-        const length = Math.min(this.left, bytes.length - at);
-        bytes.copy(out, end, at, at + length);
-        end += length;
-        at += length;
-        this.left -= length;
-        if (this.left === 0) this.state = 'dataEnd';
-      } else if (this.state === 'size') at = this.readSize(bytes, at);
-      else at = this.state === 'sizeEnd' ? this.readSizeEnd(bytes, at) : this.readDataEnd(bytes, at);
-    }
-    if (end > roomBytes) {
-      const size = `${(end - roomBytes).toString(16)}\r\n`;
-      const start = roomBytes - size.length;
-      out.write(size, start, 'latin1');
-      out.write('\r\n', end, 'latin1');
-      this.emit(out.subarray(start, end + 2));
-    }
-    if (this.state !== 'asItIs') return;
-    const rest = Buffer.from(bytes.subarray(at));
-    this.emit(this.digits === '' ? rest : Buffer.concat([Buffer.from(this.digits, 'latin1'), rest]));
-  }
-
-  /** Reads on in a chunk's size. What is no usual size, or that of the last chunk, is left to the client. */
-  private readSize(bytes: Buffer, from: number): number {
-    for (let at = from; at < bytes.length; at++) {
-      const byte = bytes[at] as number;
-      const digit = hexDigit(byte);
-      if (digit >= 0 && this.digits.length < maxDigits) {
-        this.size = this.size * 16 + digit;
-        this.digits += String.fromCharCode(byte);
-      } else if (byte === carriageReturn && this.size > 0) {
-        this.state = 'sizeEnd';
-        return at + 1;
-      } else {
-        this.state = 'asItIs';
-        return at;
+  /** Reads on in `bytes[from..to)`, cut anywhere; moves the body's part of it to `from` and returns where it ends. */
+  read(bytes: Buffer, from: number, to: number): number {
+    let end = from;
+    let at = from;
+    while (at < to && !this.hasEnded && this.failure === undefined) {
+      if (this.state !== 'data') {
+        this.state = this.next(bytes[at++] as number);
+        continue;
       }
+      const length = Math.min(this.left, to - at);
+      bytes.copyWithin(end, at, at + length);
+      end += length;
+      at += length;
+      this.left -= length;
+      if (this.left === 0) this.state = 'dataEnd';
     }
-    return bytes.length;
+    return end;
   }
 
-  /** The newline behind a size. */
-  private readSizeEnd(bytes: Buffer, at: number): number {
-    if (bytes[at] !== newline) {
-      this.digits += '\r';
-      this.state = 'asItIs';
-      return at;
+  /** What follows a byte that is none of the data. */
+  private next(byte: number): State {
+    switch (this.state) {
+      case 'size':
+        return this.nextOfSize(byte);
+      case 'extension':
+        return byte === carriageReturn ? 'sizeEnd' : this.passOver('extension');
+      case 'sizeEnd':
+        return byte === newline ? this.endSize() : this.fail();
+      case 'dataEnd':
+        return byte === carriageReturn ? 'dataEndLine' : this.fail();
+      case 'dataEndLine':
+        return byte === newline ? 'size' : this.fail();
+      default:
+        return this.nextOfTrailer(byte);
     }
-    this.state = 'data';
+  }
+
+  private nextOfSize(byte: number): State {
+    const digit = hexDigit(byte);
+    if (digit >= 0 && this.digits < maxDigits) {
+      this.size = this.size * 16 + digit;
+      this.digits++;
+      return 'size';
+    }
+    if (this.digits === 0 || digit >= 0) return this.fail();
+    if (byte === carriageReturn) return 'sizeEnd';
+    return byte === semicolon || byte === space ? 'extension' : this.fail();
+  }
+
+  private endSize(): State {
     this.left = this.size;
     this.size = 0;
-    this.digits = '';
-    return at + 1;
+    this.digits = 0;
+    return this.left > 0 ? 'data' : 'trailer';
   }
 
-  /** Carriage return and newline behind the data. */
-  private readDataEnd(bytes: Buffer, at: number): number {
-    const isFirst = this.digits === '';
-    if (bytes[at] !== (isFirst ? carriageReturn : newline)) {
-      this.state = 'asItIs';
-      // The data has been given an end: with this behind it the client refuses it all the same.
-      this.digits = '\r';
-      return at;
-    }
-    this.digits = isFirst ? '\r' : '';
-    if (!isFirst) this.state = 'size';
-    return at + 1;
+  /** Behind the last chunk: lines up to an empty one. */
+  private nextOfTrailer(byte: number): State {
+    if (byte === newline) {
+      this.hasEnded = this.isEmptyLine;
+      this.isEmptyLine = true;
+    } else if (byte !== carriageReturn) this.isEmptyLine = false;
+    return this.passOver('trailer');
+  }
+
+  private passOver(state: State): State {
+    return this.passedOver++ < maxPassedOverBytes ? state : this.fail();
+  }
+
+  private fail(): State {
+    this.failure = new Error('what arrives is not chunked as HTTP asks for');
+    return this.state;
   }
 }
 
-const headEnd = '\r\n\r\n';
-const maxHeadBytes = 64 * 1024;
+type State = 'size' | 'extension' | 'sizeEnd' | 'data' | 'dataEnd' | 'dataEndLine' | 'trailer';
+
 const carriageReturn = 0x0d;
 const newline = 0x0a;
-const maxDigits = 7;
-const roomBytes = 16;
+const semicolon = 0x3b;
+const space = 0x20;
+const maxDigits = 12;
+/** In all, so that an engine gone mad cannot keep us reading what is no log. */
+const maxPassedOverBytes = 1024 * 1024;
 
 function hexDigit(byte: number): number {
   if (byte >= 0x30 && byte <= 0x39) return byte - 0x30;

@@ -22,6 +22,8 @@ export class FrameSplitter {
   isRaw: boolean | undefined;
   private readonly maxPieceBytes: number;
   private held: Buffer = empty;
+  /** Its memory is not ours. */
+  private isBorrowed = false;
   private offset = 0;
   /** How far `held` has been searched for a newline already. */
   private searched = 0;
@@ -37,11 +39,13 @@ export class FrameSplitter {
     this.maxPieceBytes = maxPieceBytes;
   }
 
+  /** Takes what has arrived. Its memory may be used again once {@link next} has returned `false`. */
   push(chunk: Buffer): void {
     const rest = this.held.length - this.offset;
     this.held = rest === 0 ? chunk : Buffer.concat([this.held.subarray(this.offset), chunk]);
     this.searched = Math.max(0, this.searched - this.offset);
     this.offset = 0;
+    this.isBorrowed = rest === 0;
     if (this.isRaw === undefined && this.held.length > 0) this.isRaw = (this.held[0] as number) > 3;
   }
 
@@ -51,7 +55,9 @@ export class FrameSplitter {
    * @throws Error when the bytes are no frames
    */
   next(): boolean {
-    return this.isRaw ? this.nextRaw() : this.nextFrame();
+    if (this.isRaw ? this.nextRaw() : this.nextFrame()) return true;
+    if (this.isBorrowed) this.keepRest();
+    return false;
   }
 
   /** Takes what is left without a newline at the end of a raw stream as a last piece; `false` if there is none. */
@@ -66,6 +72,14 @@ export class FrameSplitter {
     this.emit(this.held, this.offset, this.held.length, false);
     this.offset = this.held.length;
     return true;
+  }
+
+  private keepRest(): void {
+    const { held, offset } = this;
+    this.isBorrowed = false;
+    this.held = offset < held.length ? Buffer.from(held.subarray(offset)) : empty;
+    this.searched = Math.max(0, this.searched - offset);
+    this.offset = 0;
   }
 
   private nextFrame(): boolean {

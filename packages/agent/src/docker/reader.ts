@@ -237,7 +237,7 @@ export class ContainerReader {
     let proof: NodeJS.Timeout | undefined;
     try {
       const tail = tails[this.tailStep];
-      const response = await this.options.api.logs(this.id, { since, follow, tail }, signal);
+      const parts = await this.options.api.logs(this.id, { since, follow, tail }, signal);
       if (follow && (await this.rotates(signal))) {
         const sinceMs = performance.now();
         await this.read(session, { follow: false, marginMs: 0 });
@@ -248,7 +248,7 @@ export class ContainerReader {
         const withinMs = proofMs + 2 * (performance.now() - sinceMs);
         proof = setTimeout(() => this.prove(proved, controller), withinMs);
       }
-      for await (const chunk of response as AsyncIterable<Buffer>) {
+      for await (const chunk of parts) {
         this.lastByteMs = performance.now();
         this.lastPass = pass;
         const bytesBefore = pass.newBytes;

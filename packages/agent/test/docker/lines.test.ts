@@ -49,9 +49,12 @@ function readAll(bytes: Buffer, cuts: number[], reader = new LineReader()) {
   const at = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
   let from = 0;
   for (const cut of [...at, bytes.length]) {
-    reader.push(bytes.subarray(from, cut));
+    const chunk = Buffer.from(bytes.subarray(from, cut));
+    reader.push(chunk);
     from = cut;
     for (let line = reader.next(); line; line = reader.next()) lines.push(plain(line));
+    // A connection reads into the same memory again.
+    chunk.fill('X');
   }
   return { lines, unfinished: reader.unfinished().map(plain) };
 }
