@@ -1,20 +1,16 @@
-import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
 import { Backups } from './backup/backups.ts';
-import { type BrokerStats, EmbeddedBroker } from './broker/embedded.ts';
-import { ExternalBroker } from './broker/external.ts';
 import { DeviceInbox } from './broker/inbox.ts';
-import { MqttWebSocket } from './broker/websocket.ts';
+import { openBroker } from './broker/open.ts';
 import { ClockSkews } from './clock/skew.ts';
 import { type CloudConfig, readCloudConfig } from './config.ts';
 import { HttpServer, type HttpTuning } from './http/server.ts';
 import { Identity } from './identity/identity.ts';
 import { Presence } from './identity/presence.ts';
-import { readSecretFile, writeSecretFile } from './identity/secrets.ts';
 import { Sessions } from './identity/sessions.ts';
 import { Ingest } from './ingest/index.ts';
 import { reachableHost } from './listening.ts';
@@ -30,7 +26,6 @@ import { openStore } from './store/index.ts';
 import { RolloutDriver } from './targets/rollout-driver.ts';
 import { TargetBook } from './targets/target-book.ts';
 import { TargetFeed } from './targets/target-feed.ts';
-import { TargetPusher } from './targets/target-pusher.ts';
 
 export { type CloudConfig, cloudSettings, readCloudConfig } from './config.ts';
 
@@ -256,94 +251,6 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
 }
 
 const maxPayloadBytes = 1024 * 1024;
-
-interface BrokerParts {
-  config: CloudConfig;
-  brokerCa: Buffer | undefined;
-  identity: Identity;
-  presence: Presence;
-  sessions: Sessions;
-  inbox: DeviceInbox;
-  records: Records;
-  targets: TargetBook;
-  feed: TargetFeed;
-  log: Logger;
-}
-
-interface Mqtt {
-  port?: number;
-  wsPort?: number;
-  webSocket?: MqttWebSocket;
-  stats?: () => BrokerStats;
-  /** Throws when the broker does not work. */
-  check(): void;
-  start(): void;
-}
-
-async function openBroker(parts: BrokerParts, starting: AsyncDisposableStack): Promise<Mqtt> {
-  const { config, brokerCa, identity, presence, sessions, inbox, records, targets, feed, log } = parts;
-  if (config.brokerUrl) {
-    const broker = starting.use(
-      new ExternalBroker({
-        url: config.brokerUrl,
-        clientId: config.brokerClientId ?? (await keptClientId(config.dataDir)),
-        username: config.brokerUsername,
-        password: config.brokerPassword,
-        share: config.brokerShare,
-        ca: brokerCa,
-        inbox,
-        presence,
-        log,
-      }),
-    );
-    const pusher = starting.use(new TargetPusher({ records, book: targets, broker, log }));
-    feed.onChange(() => pusher.push());
-    return {
-      check: () => {
-        if (!broker.connected) throw new MillraceError('BROKER_UNREACHABLE', 'not connected');
-      },
-      start: () => {
-        broker.start();
-        pusher.start();
-      },
-    };
-  }
-  await records.presence.forget();
-  const broker = starting.use(
-    await EmbeddedBroker.open({
-      identity,
-      presence,
-      sessions,
-      inbox,
-      targets,
-      log,
-      anonymous: config.mqttAnonymous,
-    }),
-  );
-  feed.onChange((devices) => broker.targetsChanged(devices));
-  const webSocket = starting.use(new MqttWebSocket({ broker, allowedOrigins: config.mqttWsOrigins, log }));
-  const host = config.mqttHost ?? config.host;
-  const port = await broker.listen(host, config.mqttPort);
-  const wsPort = await webSocket.listen(host, config.mqttWsPort);
-  return {
-    port,
-    wsPort,
-    webSocket,
-    stats: () => broker.stats,
-    check: () => undefined,
-    start: () => undefined,
-  };
-}
-
-/** The external broker keeps our messages under this id, so a restart must come back with the same. */
-async function keptClientId(dataDir: string): Promise<string> {
-  const path = join(dataDir, 'mqtt-client-id');
-  const kept = await readSecretFile(path);
-  if (kept) return kept;
-  const made = `millrace-${randomBytes(6).toString('hex')}`;
-  await writeSecretFile(path, made);
-  return made;
-}
 
 async function readCa(path: string): Promise<Buffer> {
   try {
