@@ -31,6 +31,6 @@ if (options) {
   const result = await runChaos(options, (line) => console.error(line));
   console.log(`\n${tableOf(result)}\n`);
   console.log(jsonOf(result));
-  // Not `exitCode`: Node, tidying up at its end, once span for minutes over handles of connections that were torn.
+  // Not `exitCode`: Node has been seen to spin for ever while it tidied up behind the last line (CleanupHandles).
   process.exit(result.account.lost === 0 && result.account.duplicated === 0 ? 0 : 1);
 }

@@ -16,7 +16,9 @@ const agentEnv = {
   MALLOC_TOP_PAD_: '16384',
 };
 const otherEnv = { UV_THREADPOOL_SIZE: '24' };
-const agentFlags = ['--max-semi-space-size=4', '--optimize-for-size', '--no-memory-reducer'];
+// The MQTT client calls url.parse(), which no user of ours can do anything about.
+const noWarnings = ['--disable-warning=DEP0169'];
+const agentFlags = ['--max-semi-space-size=4', '--optimize-for-size', '--no-memory-reducer', ...noWarnings];
 
 /**
  * The flags for Node with which a command of `millrace` runs.
