@@ -4,6 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import mqtt from 'mqtt';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { batch, StreamClient } from '../packages/cloud/test/support/stream-client.ts';
+import { compose, type FakeDevice, Targets } from '../packages/cloud/test/targets/fleet.ts';
 import { adminToken, startTestAgent, type TestCloud } from './support/cloud.ts';
 import { type SeveralClouds, startSeveralClouds } from './support/several-clouds.ts';
 import { tempDir } from './support/tmp.ts';
@@ -176,24 +177,26 @@ test('a watcher at one process sees each line once, whichever process got it and
   await reading;
 }, 60_000);
 
+/** An open stream of a device, with one line that was acknowledged. */
+function openStream({ url }: TestCloud, uuid: string): Promise<StreamClient> {
+  // While its slot changes hands, as after a start, a device is asked to come again.
+  return until(async () => {
+    const tried = new StreamClient({ url, uuid, key, acks: true });
+    tried.send(batch('journal01', 1, 1));
+    await until(() => tried.body.includes('"ack"') || tried.error || tried.response?.readableEnded);
+    if (tried.body.includes('"ack"')) return tried;
+    tried[Symbol.dispose]();
+    return undefined;
+  });
+}
+
 test('a key that is changed at one process ends what the device has open at the other, as a token does', async () => {
   const [first, second] = site.clouds as [TestCloud, TestCloud];
   // Some belong to the one process and some to the other.
   const names = Array.from({ length: 6 }, (_, i) => `rotated-${i}`);
   for (const name of names) await first.register(name, key);
   const streams: StreamClient[] = [];
-  for (const uuid of names) {
-    // While its slot changes hands, as after a start, a device is asked to come again.
-    const stream = await until(async () => {
-      const tried = new StreamClient({ url: second.url, uuid, key, acks: true });
-      tried.send(batch('journal01', 1, 1));
-      await until(() => tried.body.includes('"ack"') || tried.error || tried.response?.readableEnded);
-      if (tried.body.includes('"ack"')) return tried;
-      tried[Symbol.dispose]();
-      return undefined;
-    });
-    streams.push(stream);
-  }
+  for (const uuid of names) streams.push(await openStream(second, uuid));
   const made = await ask(first, 'POST', '/api/v1/tokens', { name: 'watcher', role: 'reader' });
   const { token } = (await made.json()) as { token: string };
   const tail = await fetch(`${second.url}/api/v1/logs/tail`, {
@@ -210,6 +213,43 @@ test('a key that is changed at one process ends what the device has open at the 
   // Far before each process looks for itself.
   expect(performance.now() - changedMs).toBeLessThan(30_000);
   for (const stream of streams) stream[Symbol.dispose]();
+}, 60_000);
+
+test('a rollout reaches devices of either process, and goes on when the one where it was begun is killed', async () => {
+  const [first, second] = site.clouds as [TestCloud, TestCloud];
+  const targetsAt = ({ url, register }: TestCloud) =>
+    new Targets({ url, register: (uuid) => register(uuid, key).then(() => key) }, adminToken);
+  const [here, there] = [targetsAt(first), targetsAt(second)];
+  await there.json('POST', '/fleets', { name: 'shops' });
+  const devices = [];
+  for (const name of ['shop-0', 'shop-1', 'shop-2']) {
+    const device = await here.device(name, 'shops');
+    expect((await device.report()).status).toBe(200);
+    devices.push(device);
+  }
+  const [one, two, three] = devices as [FakeDevice, FakeDevice, FakeDevice];
+  // Its lines may be the other process's, and its words of targets come all the same.
+  const stream = await openStream(first, one.uuid);
+  const broker = await mqtt.connectAsync(site.mosquitto.url);
+  const retained = new Set<string>();
+  broker.on('message', (topic) => retained.add(topic));
+  await broker.subscribeAsync('device/+/target', { qos: 1 });
+
+  await there.json('PUT', '/fleets/shops/target?batch=1', compose('nginx:1'));
+  await until(() => stream.body.includes('{"target":'), { what: () => `a version; ${stream.body}` });
+  await until(() => retained.has('device/shop-0/target'), { what: 'the target at the broker' });
+  stream[Symbol.dispose]();
+  await broker.endAsync(true);
+  expect(await two.wanted()).toBeUndefined();
+  await second.program.end('SIGKILL');
+  await one.report('done');
+  const reached = async (device: FakeDevice) => (await device.wanted()) !== undefined;
+  await until(() => reached(two), { what: 'the second batch' });
+  await two.report('done');
+  await until(() => reached(three), { what: 'the third batch' });
+  await three.report('done');
+  await here.rollout('shops', ({ rollout }) => rollout?.state === 'done', 'the end');
+  await second.restart('SIGKILL');
 }, 60_000);
 
 test('what a device may send in a day is one amount for all processes, also when another takes over', async () => {
