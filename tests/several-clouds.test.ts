@@ -159,6 +159,18 @@ test('a watcher at one process sees each line once, whichever process got it and
     }
   })().catch(() => undefined);
   await until(() => text.startsWith(': tail'));
+  // The same as balena shows it, device by device.
+  const shown = new Map<string, string>();
+  const showing = names.map(async (name) => {
+    const response = await fetch(`${first.url}/device/v2/${name}/logs?stream=1`, {
+      headers: { authorization: `Bearer ${adminToken}` },
+      signal: gone.signal,
+    });
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body ?? []) {
+      shown.set(name, (shown.get(name) ?? '') + decoder.decode(chunk, { stream: true }));
+    }
+  });
   const seen = () => [...text.matchAll(/^data: (.*)$/gm)].map((match) => JSON.parse(match[1] ?? '').message);
   const sent: string[] = [];
   for (const [i, name] of names.entries()) {
@@ -173,8 +185,14 @@ test('a watcher at one process sees each line once, whichever process got it and
     expect((await sending).status).toBe(201);
   }
   expect(seen()).toEqual(sent);
+  for (const [i, name] of names.entries()) {
+    await until(() => shown.get(name)?.includes(`watched by all ${i}`), {
+      what: () => `${name} to be shown`,
+    });
+  }
   gone.abort();
   await reading;
+  await Promise.allSettled(showing);
 }, 60_000);
 
 /** An open stream of a device, with one line that was acknowledged. */
@@ -241,7 +259,21 @@ test('a rollout reaches devices of either process, and goes on when the one wher
   stream[Symbol.dispose]();
   await broker.endAsync(true);
   expect(await two.wanted()).toBeUndefined();
+  const gone = new AbortController();
+  const tail = await fetch(`${first.url}/api/v1/logs/tail?device=nobody`, {
+    headers: { authorization: `Bearer ${adminToken}` },
+    signal: gone.signal,
+  });
+  let text = '';
+  const reading = (async () => {
+    for await (const chunk of tail.body ?? []) text += Buffer.from(chunk).toString();
+  })().catch(() => undefined);
+  await until(() => text.startsWith(': tail'));
   await second.program.end('SIGKILL');
+  // What it admitted last, a watcher of the other may not have seen.
+  await until(() => text.includes('event: gap'), { what: 'the watcher to be told' });
+  gone.abort();
+  await reading;
   await one.report('done');
   const reached = async (device: FakeDevice) => (await device.wanted()) !== undefined;
   await until(() => reached(two), { what: 'the second batch' });

@@ -195,7 +195,14 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         broker: async () => mqtt.check(),
       },
       peers: ownership &&
-        route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
+        route && {
+          route,
+          peers: () => ownership.peers(),
+          onPeers: (listener: () => void) => ownership.onPeers(listener),
+          inbox,
+          secret: ownership.secret,
+          maxPayloadBytes,
+        },
       backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
       metricsSources: {
