@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
 import { Backups } from './backup/backups.ts';
 import { DeviceInbox } from './broker/inbox.ts';
-import { openBroker } from './broker/open.ts';
+import { type Mqtt, openBroker } from './broker/open.ts';
 import { ClockSkews } from './clock/skew.ts';
 import { type CloudConfig, readCloudConfig } from './config.ts';
 import { HttpServer, type HttpTuning } from './http/server.ts';
@@ -241,7 +241,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const parts = starting.move();
   let stopped: Promise<void> | undefined;
   const stop = () => {
-    stopped ??= stopParts({ http, ingest, parts, log });
+    stopped ??= stopParts({ http, mqtt, ingest, parts, log });
     return stopped;
   };
   return {
@@ -283,20 +283,21 @@ async function both<A extends AsyncDisposable, B extends AsyncDisposable>(
 
 interface StopParts {
   http: HttpServer;
+  mqtt: Mqtt;
   ingest: Ingest;
   parts: AsyncDisposableStack;
   log: Logger;
 }
 
 /**
- * Streams first, so that they end behind something committed; then ingest, while the broker can still answer what
- * it commits; then the rest. A store that does not answer must not hold up the end: what it had not confirmed, no
+ * Streams and what comes by MQTT first, so that they end behind something committed; then ingest, while the broker can
+ * still answer what it commits; then the rest. A store that does not answer must not hold up the end: what it had not confirmed, no
  * device was told of, and so will be sent again.
  */
-async function stopParts({ http, ingest, parts, log }: StopParts): Promise<void> {
+async function stopParts({ http, mqtt, ingest, parts, log }: StopParts): Promise<void> {
   const deadline = Date.now() + stopMs;
   const isDrained = await within(drainMs, async () => {
-    await http.drain();
+    await Promise.all([http.drain(), mqtt.leave()]);
     await ingest.close();
   });
   if (!isDrained) log.warn('the store did not answer: what it had not confirmed will be sent again');
