@@ -70,9 +70,6 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
   const { dataDir, backupDir = join(dataDir, 'backups') } = config;
-  if (config.peerUrl && !(config.clickhouseUrl && config.databaseUrl)) {
-    throw new MillraceError('CONFIG_INVALID', 'CLOUD_PEER_URL: needs CLICKHOUSE_URL and DATABASE_URL');
-  }
   const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
   // Ends what has started, last first, should a later part fail.
   await using starting = new AsyncDisposableStack();
