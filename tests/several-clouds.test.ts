@@ -127,7 +127,8 @@ test('real agents, two processes that are killed and paused in turn: each line i
   await goesOn(second);
 
   // An orderly end hands everything over.
-  await first.restart('SIGTERM');
+  expect((await first.program.end('SIGTERM')).code).toBe(0);
+  await first.restart('SIGKILL');
   await goesOn(second);
 
   for (const [name, writer] of writers) {
