@@ -25,6 +25,14 @@ const needed = {
   chromium: () => existsSync('/usr/bin/chromium'),
 };
 
+/**
+ * What one test needs, which is skipped without it. ZooKeeper is 32 MB where Java is there already; Java itself would be
+ * 44 MB more, and 190 MB on the disk.
+ */
+const optional = {
+  'libzookeeper-java': () => !isCommand('java') || existsSync('/usr/share/java/zookeeper.jar'),
+};
+
 /** Services that come with these packages; the tests start their own private ones. */
 const services = {
   'docker.io': ['docker.socket', 'docker', 'containerd'],
@@ -39,31 +47,43 @@ const services = {
  * @throws {ScriptError} that names the missing packages otherwise
  */
 export function ensureSystemPackages() {
-  const missing = missingPackages();
-  if (missing.length === 0) return;
+  const missing = missingOf(needed);
   const canInstall = existsSync('/etc/debian_version') && isCommand('apt-get') && process.getuid?.() === 0;
+  const wanted = canInstall ? missingOf(optional) : [];
+  if (missing.length === 0 && wanted.length === 0) return;
   if (!canInstall) {
     throw new ScriptError(
       `the tests need these packages (Debian's names), which are missing: ${missing.join(' ')}\n` +
         `On Debian or Ubuntu: sudo apt-get install --no-install-recommends ${missing.join(' ')}`,
     );
   }
-  console.error(`> apt-get install ${missing.join(' ')} (once; takes a minute or two)`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  apt(['update', '-qq'], env);
-  apt(['install', '-y', '-qq', '--no-install-recommends', ...missing], env);
+  console.error(`> apt-get install ${[...missing, ...wanted].join(' ')} (once; takes a minute or two)`);
+  apt(['update', '-qq']);
+  if (missing.length > 0) apt(['install', '-y', '-qq', '--no-install-recommends', ...missing]);
   stopServices(missing);
-  const still = missingPackages();
+  const still = missingOf(needed);
   if (still.length > 0) {
     throw new ScriptError(`apt installed ${missing.join(' ')}, but still missing: ${still.join(' ')}`);
   }
+  if (wanted.length > 0) installWanted(wanted);
 }
 
-function missingPackages() {
-  return Object.keys(needed).filter((name) => !needed[name]());
+/** By themselves, for the rest must not fail with them. */
+function installWanted(wanted) {
+  try {
+    apt(['install', '-y', '-qq', '--no-install-recommends', ...wanted]);
+  } catch (error) {
+    if (!(error instanceof ScriptError)) throw error;
+    console.error(`> without ${wanted.join(' ')}, tests that need it are skipped: ${error.message}`);
+  }
 }
 
-function apt(args, env) {
+function missingOf(packages) {
+  return Object.keys(packages).filter((name) => !packages[name]());
+}
+
+function apt(args) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   // apt's chatter would bury the tests' output, so it is shown only when it fails.
   const run = spawnSync('apt-get', args, { env, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
   if (run.status === 0) return;

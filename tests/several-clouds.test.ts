@@ -4,6 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import mqtt from 'mqtt';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { batch, StreamClient } from '../packages/cloud/test/support/stream-client.ts';
+import { compose, type FakeDevice, Targets } from '../packages/cloud/test/targets/fleet.ts';
 import { adminToken, startTestAgent, type TestCloud } from './support/cloud.ts';
 import { type SeveralClouds, startSeveralClouds } from './support/several-clouds.ts';
 import { tempDir } from './support/tmp.ts';
@@ -126,7 +127,8 @@ test('real agents, two processes that are killed and paused in turn: each line i
   await goesOn(second);
 
   // An orderly end hands everything over.
-  await first.restart('SIGTERM');
+  expect((await first.program.end('SIGTERM')).code).toBe(0);
+  await first.restart('SIGKILL');
   await goesOn(second);
 
   for (const [name, writer] of writers) {
@@ -158,6 +160,18 @@ test('a watcher at one process sees each line once, whichever process got it and
     }
   })().catch(() => undefined);
   await until(() => text.startsWith(': tail'));
+  // The same as balena shows it, device by device.
+  const shown = new Map<string, string>();
+  const showing = names.map(async (name) => {
+    const response = await fetch(`${first.url}/device/v2/${name}/logs?stream=1`, {
+      headers: { authorization: `Bearer ${adminToken}` },
+      signal: gone.signal,
+    });
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body ?? []) {
+      shown.set(name, (shown.get(name) ?? '') + decoder.decode(chunk, { stream: true }));
+    }
+  });
   const seen = () => [...text.matchAll(/^data: (.*)$/gm)].map((match) => JSON.parse(match[1] ?? '').message);
   const sent: string[] = [];
   for (const [i, name] of names.entries()) {
@@ -172,9 +186,28 @@ test('a watcher at one process sees each line once, whichever process got it and
     expect((await sending).status).toBe(201);
   }
   expect(seen()).toEqual(sent);
+  for (const [i, name] of names.entries()) {
+    await until(() => shown.get(name)?.includes(`watched by all ${i}`), {
+      what: () => `${name} to be shown`,
+    });
+  }
   gone.abort();
   await reading;
+  await Promise.allSettled(showing);
 }, 60_000);
+
+/** An open stream of a device, with one line that was acknowledged. */
+function openStream({ url }: TestCloud, uuid: string): Promise<StreamClient> {
+  // While its slot changes hands, as after a start, a device is asked to come again.
+  return until(async () => {
+    const tried = new StreamClient({ url, uuid, key, acks: true });
+    tried.send(batch('journal01', 1, 1));
+    await until(() => tried.body.includes('"ack"') || tried.error || tried.response?.readableEnded);
+    if (tried.body.includes('"ack"')) return tried;
+    tried[Symbol.dispose]();
+    return undefined;
+  });
+}
 
 test('a key that is changed at one process ends what the device has open at the other, as a token does', async () => {
   const [first, second] = site.clouds as [TestCloud, TestCloud];
@@ -182,18 +215,7 @@ test('a key that is changed at one process ends what the device has open at the 
   const names = Array.from({ length: 6 }, (_, i) => `rotated-${i}`);
   for (const name of names) await first.register(name, key);
   const streams: StreamClient[] = [];
-  for (const uuid of names) {
-    // While its slot changes hands, as after a start, a device is asked to come again.
-    const stream = await until(async () => {
-      const tried = new StreamClient({ url: second.url, uuid, key, acks: true });
-      tried.send(batch('journal01', 1, 1));
-      await until(() => tried.body.includes('"ack"') || tried.error || tried.response?.readableEnded);
-      if (tried.body.includes('"ack"')) return tried;
-      tried[Symbol.dispose]();
-      return undefined;
-    });
-    streams.push(stream);
-  }
+  for (const uuid of names) streams.push(await openStream(second, uuid));
   const made = await ask(first, 'POST', '/api/v1/tokens', { name: 'watcher', role: 'reader' });
   const { token } = (await made.json()) as { token: string };
   const tail = await fetch(`${second.url}/api/v1/logs/tail`, {
@@ -210,6 +232,57 @@ test('a key that is changed at one process ends what the device has open at the 
   // Far before each process looks for itself.
   expect(performance.now() - changedMs).toBeLessThan(30_000);
   for (const stream of streams) stream[Symbol.dispose]();
+}, 60_000);
+
+test('a rollout reaches devices of either process, and goes on when the one where it was begun is killed', async () => {
+  const [first, second] = site.clouds as [TestCloud, TestCloud];
+  const targetsAt = ({ url, register }: TestCloud) =>
+    new Targets({ url, register: (uuid) => register(uuid, key).then(() => key) }, adminToken);
+  const [here, there] = [targetsAt(first), targetsAt(second)];
+  await there.json('POST', '/fleets', { name: 'shops' });
+  const devices = [];
+  for (const name of ['shop-0', 'shop-1', 'shop-2']) {
+    const device = await here.device(name, 'shops');
+    expect((await device.report()).status).toBe(200);
+    devices.push(device);
+  }
+  const [one, two, three] = devices as [FakeDevice, FakeDevice, FakeDevice];
+  // Its lines may be the other process's, and its words of targets come all the same.
+  const stream = await openStream(first, one.uuid);
+  const broker = await mqtt.connectAsync(site.mosquitto.url);
+  const retained = new Set<string>();
+  broker.on('message', (topic) => retained.add(topic));
+  await broker.subscribeAsync('device/+/target', { qos: 1 });
+
+  await there.json('PUT', '/fleets/shops/target?batch=1', compose('nginx:1'));
+  await until(() => stream.body.includes('{"target":'), { what: () => `a version; ${stream.body}` });
+  await until(() => retained.has('device/shop-0/target'), { what: 'the target at the broker' });
+  stream[Symbol.dispose]();
+  await broker.endAsync(true);
+  expect(await two.wanted()).toBeUndefined();
+  const gone = new AbortController();
+  const tail = await fetch(`${first.url}/api/v1/logs/tail?device=nobody`, {
+    headers: { authorization: `Bearer ${adminToken}` },
+    signal: gone.signal,
+  });
+  let text = '';
+  const reading = (async () => {
+    for await (const chunk of tail.body ?? []) text += Buffer.from(chunk).toString();
+  })().catch(() => undefined);
+  await until(() => text.startsWith(': tail'));
+  await second.program.end('SIGKILL');
+  // What it admitted last, a watcher of the other may not have seen.
+  await until(() => text.includes('event: gap'), { what: 'the watcher to be told' });
+  gone.abort();
+  await reading;
+  await one.report('done');
+  const reached = async (device: FakeDevice) => (await device.wanted()) !== undefined;
+  await until(() => reached(two), { what: 'the second batch' });
+  await two.report('done');
+  await until(() => reached(three), { what: 'the third batch' });
+  await three.report('done');
+  await here.rollout('shops', ({ rollout }) => rollout?.state === 'done', 'the end');
+  await second.restart('SIGKILL');
 }, 60_000);
 
 test('what a device may send in a day is one amount for all processes, also when another takes over', async () => {

@@ -10,7 +10,7 @@ import { until } from './wait.ts';
 const java = '/usr/bin/java';
 const jar = '/usr/share/java/zookeeper.jar';
 
-/** Debian's package `libzookeeper-java`. It brings Java along, so the tests do not install it by themselves. */
+/** Debian's package `libzookeeper-java` and a Java; the first is installed for the tests where the second is there. */
 export const hasZooKeeper = existsSync(java) && existsSync(jar);
 
 export interface ZooKeeper extends AsyncDisposable {

@@ -2,8 +2,11 @@ import type { StoredLine } from '@millrace/wire';
 import type { Connection } from './connection.ts';
 import { readEvents } from './event-stream.ts';
 
-/** What a tail gives: a line, or how many were left out because we were too slow. */
-export type TailEvent = { line: StoredLine } | { skipped: number };
+/**
+ * What a tail gives: a line, how many were left out because we were too slow, or that lines may be missing, since
+ * one of the cloud's processes came or went. A search finds what is missing.
+ */
+export type TailEvent = { line: StoredLine } | { skipped: number } | { gap: true };
 
 /** A file that is coming. */
 export interface ExportFile {
@@ -28,6 +31,7 @@ export async function* tailEvents(
     if (type === 'log' || type === 'message') yield { line: parsed<StoredLine>(connection, data) };
     else if (type === 'skipped')
       yield { skipped: Number(parsed<{ count?: unknown }>(connection, data).count) };
+    else if (type === 'gap') yield { gap: true };
   }
 }
 

@@ -250,5 +250,14 @@ export function readCloudConfig(env: Record<string, string | undefined>): CloudC
       'STORE_MAX_BYTES: is for the embedded log store, and CLICKHOUSE_URL names a server',
     );
   }
+  if (config.peerUrl !== undefined && !(config.clickhouseUrl && config.databaseUrl)) {
+    throw new MillraceError('CONFIG_INVALID', 'CLOUD_PEER_URL: needs CLICKHOUSE_URL and DATABASE_URL');
+  }
+  if (config.clickhouseCluster !== undefined && config.clickhouseUrl === undefined) {
+    throw new MillraceError(
+      'CONFIG_INVALID',
+      'CLICKHOUSE_CLUSTER: needs the address of a server, CLICKHOUSE_URL',
+    );
+  }
   return config;
 }

@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import manifest from '../package.json' with { type: 'json' };
 import { Backups } from './backup/backups.ts';
 import { DeviceInbox } from './broker/inbox.ts';
-import { openBroker } from './broker/open.ts';
+import { type Mqtt, openBroker } from './broker/open.ts';
 import { ClockSkews } from './clock/skew.ts';
 import { type CloudConfig, readCloudConfig } from './config.ts';
 import { HttpServer, type HttpTuning } from './http/server.ts';
@@ -70,9 +70,6 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const { log, tuning } = options;
   const config = options.config ?? readCloudConfig(options.env ?? process.env);
   const { dataDir, backupDir = join(dataDir, 'backups') } = config;
-  if (config.peerUrl && !(config.clickhouseUrl && config.databaseUrl)) {
-    throw new MillraceError('CONFIG_INVALID', 'CLOUD_PEER_URL: needs CLICKHOUSE_URL and DATABASE_URL');
-  }
   const brokerCa = config.brokerCa === undefined ? undefined : await readCa(config.brokerCa);
   // Ends what has started, last first, should a later part fail.
   await using starting = new AsyncDisposableStack();
@@ -195,7 +192,14 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
         broker: async () => mqtt.check(),
       },
       peers: ownership &&
-        route && { route, peers: () => ownership.peers(), inbox, secret: ownership.secret, maxPayloadBytes },
+        route && {
+          route,
+          peers: () => ownership.peers(),
+          onPeers: (listener: () => void) => ownership.onPeers(listener),
+          inbox,
+          secret: ownership.secret,
+          maxPayloadBytes,
+        },
       backups: new Backups({ records, store, dataDir, backupDir, version: manifest.version, log }),
       metrics,
       metricsSources: {
@@ -234,7 +238,7 @@ export async function startCloud(options: StartCloudOptions): Promise<Cloud> {
   const parts = starting.move();
   let stopped: Promise<void> | undefined;
   const stop = () => {
-    stopped ??= stopParts({ http, ingest, parts, log });
+    stopped ??= stopParts({ http, mqtt, ingest, parts, log });
     return stopped;
   };
   return {
@@ -276,20 +280,21 @@ async function both<A extends AsyncDisposable, B extends AsyncDisposable>(
 
 interface StopParts {
   http: HttpServer;
+  mqtt: Mqtt;
   ingest: Ingest;
   parts: AsyncDisposableStack;
   log: Logger;
 }
 
 /**
- * Streams first, so that they end behind something committed; then ingest, while the broker can still answer what
- * it commits; then the rest. A store that does not answer must not hold up the end: what it had not confirmed, no
+ * Streams and what comes by MQTT first, so that they end behind something committed; then ingest, while the broker can
+ * still answer what it commits; then the rest. A store that does not answer must not hold up the end: what it had not confirmed, no
  * device was told of, and so will be sent again.
  */
-async function stopParts({ http, ingest, parts, log }: StopParts): Promise<void> {
+async function stopParts({ http, mqtt, ingest, parts, log }: StopParts): Promise<void> {
   const deadline = Date.now() + stopMs;
   const isDrained = await within(drainMs, async () => {
-    await http.drain();
+    await Promise.all([http.drain(), mqtt.leave()]);
     await ingest.close();
   });
   if (!isDrained) log.warn('the store did not answer: what it had not confirmed will be sent again');

@@ -154,7 +154,7 @@ async function checkRoom(folder: string, neededBytes: number): Promise<void> {
   const mb = (bytes: number) => `${Math.ceil(bytes / 1_000_000)} MB`;
   throw new MillraceError(
     'BACKUP_IMPOSSIBLE',
-    `the lines take ${mb(neededBytes)}, and ${folder} has ${mb(free)} left`,
+    `the lines take ${mb(neededBytes)}, ${mb(spareBytes)} must stay free, and ${folder} has ${mb(free)} left`,
   );
 }
 

@@ -1,6 +1,6 @@
-import { access, copyFile, readFile, rename, rm } from 'node:fs/promises';
+import { access, copyFile, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { MillraceError } from '@millrace/wire';
+import { errorText, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { restoreEmbedded } from '../records/database.ts';
 import { lockFolder } from '../records/folder-lock.ts';
@@ -25,7 +25,7 @@ export type Restored = Manifest;
  * Makes a data folder out of a backup, for a cloud that is started on it afterwards. Nothing that is there is
  * overwritten, and one that is cut off leaves nothing that a start takes for whole.
  *
- * @throws MillraceError `BACKUP_UNUSABLE`, `DATA_DIR_UNUSABLE`, `CONFIG_INVALID`, `STORE_FAILED`
+ * @throws MillraceError `BACKUP_UNUSABLE`, `DATA_DIR_UNUSABLE`, `CONFIG_INVALID`
  */
 export async function restore(options: RestoreOptions): Promise<Restored> {
   const { from, dataDir, clickhouseUrl, databaseUrl, log } = options;
@@ -50,20 +50,49 @@ export async function restore(options: RestoreOptions): Promise<Restored> {
   }
   const unfinished = join(dataDir, 'store.unfinished');
   await rm(unfinished, { recursive: true, force: true });
-  await restoreStore({
-    from: join(folder, storeFolder),
-    backupDir: dirname(folder),
-    dataDir: unfinished,
-    log,
-  });
-  const lines = await linesIn(unfinished, log);
-  if (manifest.records) await restoreEmbedded(await readFile(join(folder, recordsFile)), records);
-  for (const file of keptFiles) {
-    if (await exists(join(folder, file))) await copyFile(join(folder, file), join(dataDir, file));
+  let at = storeFolder;
+  try {
+    await restoreStore({
+      from: join(folder, storeFolder),
+      backupDir: dirname(folder),
+      dataDir: unfinished,
+      log,
+    });
+    const lines = await linesIn(unfinished, log);
+    at = recordsFile;
+    if (manifest.records) await restoreEmbedded(await readFile(join(folder, recordsFile)), records);
+    for (const file of keptFiles) {
+      at = file;
+      if (await exists(join(folder, file))) await copyFile(join(folder, file), join(dataDir, file));
+    }
+    // Last, since a cloud that finds no store makes an empty one.
+    await rename(unfinished, store);
+    return { ...manifest, lines };
+  } catch (error) {
+    const failure = await failureOf(error, { at: join(folder, at), dataDir });
+    for (const path of [unfinished, records, `${records}.unfinished`]) {
+      if (path !== records || manifest.records) await rm(path, { recursive: true, force: true });
+    }
+    throw failure;
   }
-  // Last, since a cloud that finds no store makes an empty one.
-  await rename(unfinished, store);
-  return { ...manifest, lines };
+}
+
+/** With less than this left, it was the disk that gave out. */
+const fullBytes = 8 * 1024 * 1024;
+
+/** What stopped a restore: the disk that it was made on, or else the part of the backup that it was at. */
+async function failureOf(
+  error: unknown,
+  { at, dataDir }: { at: string; dataDir: string },
+): Promise<MillraceError> {
+  const { bavail, bsize } = await statfs(dataDir);
+  const isFull = bavail * bsize < fullBytes || (error as NodeJS.ErrnoException)?.code === 'ENOSPC';
+  if (isFull) {
+    const detail = `${dataDir}: its disk is full; nothing was made. Make room, or choose another DATA_DIR`;
+    return new MillraceError('DATA_DIR_UNUSABLE', detail, { cause: error });
+  }
+  const reason = error instanceof MillraceError ? error.detail : errorText(error);
+  return new MillraceError('BACKUP_UNUSABLE', `${at} cannot be restored: ${reason}`, { cause: error });
 }
 
 /** Brings the schema up to this program's, too, so that a backup it cannot read is told now. */

@@ -70,6 +70,7 @@ export class EmbeddedBroker implements AsyncDisposable {
   readonly #sockets = new Set<Duplex>();
   #ungatedBytes = 0;
   #telling: Promise<void> = Promise.resolve();
+  #leaving = false;
   #closed = false;
 
   private constructor(options: EmbeddedBrokerOptions) {
@@ -313,6 +314,11 @@ export class EmbeddedBroker implements AsyncDisposable {
   }
 
   #gate(uuid: string, packet: AedesPublishPacket, done: (error?: Error | null) => void): void {
+    if (this.#leaving) {
+      // It closes the connection, and the device comes again with what has no answer.
+      done(new Error('the cloud is stopping'));
+      return;
+    }
     const payload = toBuffer(packet.payload);
     const stored = this.#options.inbox.logs(uuid, payload, packet.dup).then((acks) => {
       for (const ack of acks) this.publish(deviceTopic(uuid, 'logs/ack'), ack);
@@ -355,6 +361,11 @@ export class EmbeddedBroker implements AsyncDisposable {
       this.#log.warn({ client: client.id }, 'an MQTT subscriber reads too slowly and misses messages');
     }
     return false;
+  }
+
+  /** Takes no more lines. What was taken is answered when it is committed. */
+  leave(): void {
+    this.#leaving = true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import {
   deviceLogsFilter,
   deviceStatusFilter,
@@ -36,6 +37,8 @@ export interface ExternalBrokerOptions {
 const maxInFlight = 256;
 const connectTimeoutMs = 15_000;
 const confirmTimeoutMs = 10_000;
+/** A broker that has given up a subscription sends nothing more for this long once all is answered: it has nothing more. */
+const quietMs = 100;
 
 /**
  * Reads device lines from an MQTT broker that someone else runs.
@@ -64,6 +67,8 @@ export class ExternalBroker implements AsyncDisposable {
   #waiting: (() => void) | undefined;
   #lastAnswer: Promise<void> = Promise.resolve();
   #complained = '';
+  #taken = 0;
+  #leaving = false;
   #closed = false;
 
   constructor(options: ExternalBrokerOptions) {
@@ -106,7 +111,7 @@ export class ExternalBroker implements AsyncDisposable {
   }
 
   #connect(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#leaving) return;
     const { url, clientId, username, password, ca } = this.#options;
     const options: IClientOptions = {
       clientId,
@@ -136,11 +141,15 @@ export class ExternalBroker implements AsyncDisposable {
     });
   }
 
-  #subscribe(client: MqttClient): void {
+  get #filters(): string[] {
     const { share } = this.#options;
     const group = share === undefined ? '' : `$share/${share}/`;
+    return [`${group}${deviceLogsFilter}`, `${group}${deviceStatusFilter}`];
+  }
+
+  #subscribe(client: MqttClient): void {
     client.subscribe(
-      { [`${group}${deviceLogsFilter}`]: { qos: 1 }, [`${group}${deviceStatusFilter}`]: { qos: 1 } },
+      Object.fromEntries(this.#filters.map((filter) => [filter, { qos: 1 as const }])),
       (error, granted) => {
         const refused = granted?.filter(({ qos }) => qos === 128).map(({ topic }) => topic) ?? [];
         if (error || refused.length > 0) {
@@ -161,7 +170,7 @@ export class ExternalBroker implements AsyncDisposable {
   #lost(client: MqttClient): void {
     this.#connected = false;
     client.end(true);
-    if (this.#closed) return;
+    if (this.#closed || this.#leaving) return;
     this.#complain('the connection closed');
     const ceiling = Math.min(this.#maxBackoffMs, this.#backoffMs * 2 ** this.#attempt++);
     this.#retry = setTimeout(() => this.#connect(), Math.random() * ceiling);
@@ -182,6 +191,12 @@ export class ExternalBroker implements AsyncDisposable {
     packet: { topic: string; payload: string | Buffer; qos: number; dup: boolean; messageId?: number },
     next: () => void,
   ): void {
+    // Of its own session: the broker keeps what has no answer, and delivers it after the restart.
+    if (this.#leaving && this.#options.share === undefined) {
+      next();
+      return;
+    }
+    this.#taken++;
     const topic = parseDeviceTopic(packet.topic);
     const payload = typeof packet.payload === 'string' ? Buffer.from(packet.payload) : packet.payload;
     const answer = () => {
@@ -239,6 +254,27 @@ export class ExternalBroker implements AsyncDisposable {
       this.#waiting = undefined;
       this.#whenRoom(next);
     };
+  }
+
+  /**
+   * Takes no more, and returns when all that was taken is answered. A member of a group leaves it first, so that others are
+   * given what comes, and takes what the broker had set aside for it: nobody else would be given that.
+   */
+  async leave(): Promise<void> {
+    if (this.#leaving) return;
+    this.#leaving = true;
+    clearTimeout(this.#retry);
+    const client = this.#client;
+    if (client?.connected && this.#options.share !== undefined) {
+      // Whether it worked or not, what is left is the same.
+      await new Promise<void>((resolve) => client.unsubscribe(this.#filters, () => resolve()));
+      for (let taken = -1; taken !== this.#taken && client.connected; ) {
+        taken = this.#taken;
+        await this.#lastAnswer;
+        await pause(quietMs);
+      }
+    }
+    await this.#lastAnswer;
   }
 
   /** Answers what is being committed, then leaves. The broker keeps the session. */

@@ -38,6 +38,8 @@ export interface Mqtt {
   /** Throws when the broker does not work. */
   check(): void;
   start(): void;
+  /** Takes no more lines; what was taken is answered when it is committed. */
+  leave(): Promise<void>;
 }
 
 /** Opens the embedded broker, or connects to the one that the settings name; it ends with `starting`. */
@@ -67,6 +69,7 @@ export async function openBroker(parts: BrokerParts, starting: AsyncDisposableSt
         broker.start();
         pusher.start();
       },
+      leave: () => broker.leave(),
     };
   }
   await records.presence.forget();
@@ -93,6 +96,7 @@ export async function openBroker(parts: BrokerParts, starting: AsyncDisposableSt
     stats: () => broker.stats,
     check: () => undefined,
     start: () => undefined,
+    leave: async () => broker.leave(),
   };
 }
 

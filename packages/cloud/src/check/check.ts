@@ -125,11 +125,16 @@ async function askRunning({ host, port }: CloudConfig): Promise<CheckResult[]> {
       {
         part,
         state: 'failed',
-        detail: `it holds the data folder, and does not answer on ${url} (${errorText(error)})`,
+        detail: `it holds the data folder, and does not answer on ${url} (${reasonOf(error)})`,
         action: 'Give this command the same CLOUD_HOST and CLOUD_PORT as the cloud, or see its log.',
       },
     ];
   }
+}
+
+/** What `fetch` says itself is only that it failed. */
+function reasonOf(error: unknown): string {
+  return errorText(error instanceof TypeError && error.cause !== undefined ? error.cause : error);
 }
 
 /** The folder, or the one around it that is there. */

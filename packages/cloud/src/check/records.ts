@@ -44,6 +44,8 @@ export async function checkRecords(
         : `version ${version}, brought up to ${newest} at the next start`;
     return [{ part, state: 'ok', detail: `${place}, PostgreSQL ${server}, ${tables}` }, ...clocks];
   } catch (error) {
-    return [failed(part, error)];
+    const action =
+      databaseUrl === undefined ? undefined : 'Check DATABASE_URL, the database, the server and the network.';
+    return [{ ...failed(part, error), ...(action && { action }) }];
   }
 }

@@ -2,7 +2,7 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { CloudConfig } from '../config.ts';
-import { inspectStore } from '../store/index.ts';
+import { inspectCluster, inspectStore } from '../store/index.ts';
 import { clockResult } from './clock.ts';
 import { type CheckResult, failed } from './result.ts';
 
@@ -15,7 +15,27 @@ export async function checkStore(
   if (clickhouseUrl === undefined) return checkOne(config, { isRunning, log });
   const urls = clickhouseCluster === undefined ? [clickhouseUrl] : clickhouseUrl.split(',');
   const results = await Promise.all(urls.map((url) => checkOne(config, { url: url.trim(), isRunning, log })));
-  return results.flat();
+  const found = results.flat();
+  // What is wrong with a server itself is said already.
+  if (clickhouseCluster === undefined || found.some(({ state }) => state === 'failed')) return found;
+  return [
+    ...found,
+    await checkCluster({ urls: urls.map((url) => url.trim()), cluster: clickhouseCluster, log }),
+  ];
+}
+
+async function checkCluster(address: Parameters<typeof inspectCluster>[0]): Promise<CheckResult> {
+  const part = 'cluster';
+  const { cluster } = address;
+  try {
+    const { shards, replicas } = await inspectCluster(address);
+    const each = replicas === 1 ? '' : ` of ${replicas} replicas`;
+    return { part, state: 'ok', detail: `${cluster}: ${shards} shards${each}, and each answers` };
+  } catch (error) {
+    const action =
+      'Check CLICKHOUSE_CLUSTER, CLICKHOUSE_URL, remote_servers on the servers, and that all of them are up.';
+    return { ...failed(part, error), action };
+  }
 }
 
 /** The embedded store, or one server. */

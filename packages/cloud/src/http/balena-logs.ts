@@ -10,6 +10,7 @@ import type { Identity } from '../identity/identity.ts';
 import { hashSecret } from '../identity/secrets.ts';
 import type { Sessions } from '../identity/sessions.ts';
 import type { Ingest } from '../ingest/index.ts';
+import { followPeers, type TailPeers } from '../peers/tail.ts';
 import { mayRead, type Scope } from '../query/index.ts';
 import type { Records } from '../records/records.ts';
 import type { LogStore } from '../store/index.ts';
@@ -30,6 +31,8 @@ export interface BalenaLogsOptions {
   log: Logger;
   /** Ends what is followed when the server stops. */
   signal: AbortSignal;
+  /** Where several processes share the store: the others. */
+  peers?: TailPeers;
   /** How often a stream asks whether its token still opens the device. */
   recheckMs?: number;
   heartbeatMs?: number;
@@ -86,7 +89,8 @@ export const balenaLogsRoute: FastifyPluginAsyncZod<BalenaLogsOptions> = async (
             return caller !== undefined && mayRead(caller.scope, past.device);
           };
           const held = (end: () => void) => sessions.ofToken(hashSecret(bearerToken(request.raw) ?? ''), end);
-          await follow(past, reply.raw, { ...options, isAllowed, held });
+          const { authorization = '' } = request.headers;
+          await follow(past, reply.raw, { ...options, authorization, isAllowed, held });
           reply.hijack();
           return [];
         }
@@ -151,12 +155,14 @@ async function follow(
   past: Past,
   response: ServerResponse,
   options: BalenaLogsOptions & {
+    authorization: string;
     isAllowed: () => Promise<boolean>;
     /** Ends it when the token is none any more. */
     held: (end: () => void) => Disposable;
   },
 ): Promise<void> {
   const { hub, ingest, isAllowed, held: heldByToken, log, signal, recheckMs = 10_000, ...writing } = options;
+  const { peers, authorization } = options;
   const { heartbeatMs = 15_000, maxWaitingBytes = 1024 * 1024 } = writing;
   const held = new Map<string, StoredLine>();
   let heldBack = 0;
@@ -165,10 +171,28 @@ async function follow(
     else heldBack++;
   };
   const { device, scope, since = 0 } = past;
-  const watching = hub.watch({ device, scope }, (line) => {
+  const onLine = (line: StoredLine) => {
     if (line.timestamp >= since) show(line);
-  });
+  };
+  let tellSkipped = (count: number): void => {
+    heldBack += count;
+  };
+  let tellGap = (): void => undefined;
+  const watching = hub.watch({ device, scope }, onLine);
+  const gone = new AbortController();
   try {
+    if (peers) {
+      await followPeers({
+        ...peers,
+        address: `/api/v1/logs/tail?device=${encodeURIComponent(device)}`,
+        authorization,
+        onLine,
+        onSkipped: (count) => tellSkipped(count),
+        onGap: () => tellGap(),
+        signal: gone.signal,
+        log,
+      });
+    }
     await Promise.race([
       ingest.settled().catch(() => undefined),
       pause(maxSettlingMs, undefined, { ref: false }),
@@ -183,6 +207,7 @@ async function follow(
     if (!response.headersSent) writeHead(response);
   } catch (error) {
     watching[Symbol.dispose]();
+    gone.abort();
     if (!response.headersSent) throw error;
     // Too late for another status: the reader sees the connection break.
     response.destroy();
@@ -197,6 +222,8 @@ async function follow(
   for (const line of held.values()) writer.write(line);
   if (heldBack > 0) response.write(balenaStream.skipped(heldBack));
   show = (line) => writer.write(line);
+  tellSkipped = (count) => writer.skip(count);
+  tellGap = () => writer.gap();
   const stop = () => response.end();
   const session = heldByToken(stop);
   const recheck = async () => {
@@ -211,6 +238,7 @@ async function follow(
     signal.removeEventListener('abort', stop);
     session[Symbol.dispose]();
     watching[Symbol.dispose]();
+    gone.abort();
     writer[Symbol.dispose]();
   };
   response.on('error', () => undefined);
@@ -233,13 +261,17 @@ function writeHead(response: ServerResponse): void {
 const balenaStream: LiveFormat = {
   line: (line) => `${JSON.stringify(balenaLog(line))}\n`,
   // As balena tells it.
-  skipped(count) {
-    const now = Date.now();
-    const message = `Warning: Suppressed ${count} message(s) due to slow reading`;
-    return `${JSON.stringify({ message, createdAt: now, timestamp: now, isSystem: true, isStdErr: true })}\n`;
+  skipped: (count) => warning(`Warning: Suppressed ${count} message(s) due to slow reading`),
+  get gap() {
+    return warning('Warning: messages may be missing here: a process of the cloud came or went');
   },
   heartbeat: '\n',
 };
+
+function warning(message: string): string {
+  const now = Date.now();
+  return `${JSON.stringify({ message, createdAt: now, timestamp: now, isSystem: true, isStdErr: true })}\n`;
+}
 
 async function* asArray(pages: AsyncIterable<StoredLine[]>): AsyncGenerator<Buffer> {
   let before = '[';

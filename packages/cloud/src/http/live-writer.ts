@@ -6,6 +6,8 @@ export interface LiveFormat {
   line(line: StoredLine): string;
   /** So many lines were passed over. */
   skipped(count: number): string;
+  /** Lines may be missing, nobody knows how many. */
+  gap: string;
   /** Shows that the connection still stands. */
   heartbeat: string;
 }
@@ -27,6 +29,7 @@ export class LiveWriter implements Disposable {
   readonly #heartbeat: NodeJS.Timeout;
   readonly #onSkipped: () => void;
   #skipped = 0;
+  #hasGap = false;
 
   constructor(response: ServerResponse, options: LiveWriterOptions) {
     const { format, heartbeatMs, maxWaitingBytes, onSkipped } = options;
@@ -54,14 +57,26 @@ export class LiveWriter implements Disposable {
   /** Lines that never came this far. */
   skip(count: number): void {
     this.#skipped += count;
-    if (this.#response.writableLength === 0) this.#caughtUp();
+    this.#tellSoon();
+  }
+
+  /** Lines may have been missed that never came this far. */
+  gap(): void {
+    this.#hasGap = true;
+    this.#tellSoon();
+  }
+
+  /** At once when there is room. Only a response that was full says that it has been emptied. */
+  #tellSoon(): void {
+    if (!this.#response.writableNeedDrain) this.#caughtUp();
   }
 
   #caughtUp(): void {
-    if (this.#skipped === 0) return;
-    const count = this.#skipped;
+    const skipped = this.#skipped === 0 ? '' : this.#format.skipped(this.#skipped);
+    const gap = this.#hasGap ? this.#format.gap : '';
     this.#skipped = 0;
-    this.#response.write(this.#format.skipped(count));
+    this.#hasGap = false;
+    if (skipped !== '' || gap !== '') this.#response.write(skipped + gap);
   }
 
   [Symbol.dispose](): void {

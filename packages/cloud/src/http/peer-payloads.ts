@@ -14,26 +14,48 @@ export interface PeerPayloadsOptions {
 }
 
 /** `POST /peers/payloads/{uuid}`: a payload from MQTT that another process of this cloud received for ours. */
-export const peerPayloadsRoute: FastifyPluginAsyncZod<PeerPayloadsOptions> = async (app, options) => {
-  const { inbox, secret, maxPayloadBytes } = options;
-  app.removeAllContentTypeParsers();
-  app.addContentTypeParser(
-    'application/octet-stream',
-    { parseAs: 'buffer', bodyLimit: maxPayloadBytes },
-    (_request, body, done) => done(null, body),
-  );
-  app.post(
-    '/peers/payloads/:uuid',
-    { schema: { hide: true, params: z.object({ uuid: z.string().regex(uuidPattern) }) } },
-    async (request) => {
-      if (!isSame(bearerToken(request.raw), secret)) {
-        throw new MillraceError('UNAUTHORIZED', 'not a process of this cloud');
-      }
-      const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
-      return { messages: await inbox.own(request.params.uuid, body) };
-    },
-  );
-};
+export class PeerPayloads {
+  #open = 0;
+  #idle: (() => void) | undefined;
+  #isStopping = false;
+
+  readonly route: FastifyPluginAsyncZod<PeerPayloadsOptions> = async (app, options) => {
+    const { inbox, secret, maxPayloadBytes } = options;
+    app.removeAllContentTypeParsers();
+    app.addContentTypeParser(
+      'application/octet-stream',
+      { parseAs: 'buffer', bodyLimit: maxPayloadBytes },
+      (_request, body, done) => done(null, body),
+    );
+    app.addHook('onRequest', async () => {
+      this.#open++;
+      if (this.#isStopping) throw new MillraceError('OVERLOADED', 'the server is stopping');
+    });
+    app.addHook('onResponse', async () => {
+      if (--this.#open === 0) this.#idle?.();
+    });
+    app.post(
+      '/peers/payloads/:uuid',
+      { schema: { hide: true, params: z.object({ uuid: z.string().regex(uuidPattern) }) } },
+      async (request) => {
+        if (!isSame(bearerToken(request.raw), secret)) {
+          throw new MillraceError('UNAUTHORIZED', 'not a process of this cloud');
+        }
+        const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+        return { messages: await inbox.own(request.params.uuid, body) };
+      },
+    );
+  };
+
+  /** Takes no more, and returns when all are answered: lines without numbers would be stored again by another process. */
+  async drain(): Promise<void> {
+    this.#isStopping = true;
+    if (this.#open === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+}
 
 function isSame(given: string | undefined, secret: string): boolean {
   const a = Buffer.from(given ?? '');

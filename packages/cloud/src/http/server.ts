@@ -37,7 +37,7 @@ import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { metricsRoute } from './metrics.ts';
-import { type PeerPayloadsOptions, peerPayloadsRoute } from './peer-payloads.ts';
+import { PeerPayloads, type PeerPayloadsOptions } from './peer-payloads.ts';
 import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
 import { registerRoute } from './register.ts';
@@ -110,6 +110,7 @@ const maxConnections = 20_000;
 export class HttpServer implements AsyncDisposable {
   readonly #app: FastifyInstance;
   readonly #streams: LogStreams;
+  readonly #payloads = new PeerPayloads();
   readonly #stopping = new AbortController();
   #closed: Promise<void> | undefined;
 
@@ -171,7 +172,7 @@ export class HttpServer implements AsyncDisposable {
       transform: jsonSchemaTransform,
     });
     await app.register(this.#streams.route);
-    if (options.peers) await app.register(peerPayloadsRoute, options.peers);
+    if (options.peers) await app.register(this.#payloads.route, options.peers);
     await app.register(registerRoute, { identity });
     await app.register(stateReportRoutes, options);
     await app.register(deviceTargetRoute, options);
@@ -242,11 +243,11 @@ export class HttpServer implements AsyncDisposable {
 
   /**
    * Takes no more: ends the tails, and the log-streams behind what they have read, which is committed and
-   * acknowledged when this returns. The server still answers until it is disposed of.
+   * acknowledged when this returns, as is what other processes handed on. The server still answers until it is disposed of.
    */
   async drain(): Promise<void> {
     this.#stopping.abort(new MillraceError('OVERLOADED', 'the server is stopping'));
-    await this.#streams[Symbol.asyncDispose]();
+    await Promise.all([this.#streams[Symbol.asyncDispose](), this.#payloads.drain()]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

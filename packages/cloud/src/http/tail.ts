@@ -39,6 +39,7 @@ export interface TailRouteOptions {
  *   : tail                                       at once: what is admitted from now on will be seen
  *   event: log      id: <line id>   data: <line as JSON, its device included>
  *   event: skipped  data: {"count":n}            the watcher was too slow for n lines; search finds them
+ *   event: gap      data: {}                     lines that another process took in may be missing; search finds them
  *   : ping                                       a comment, when nothing else was sent for a while
  */
 export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, options) => {
@@ -52,7 +53,7 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
       schema: {
         summary: 'Follow lines as they arrive',
         description:
-          'Server-sent events: `log` with a line, `skipped` with `{"count":n}` when the reader was too slow for n lines.',
+          'Server-sent events: `log` with a line, `skipped` with `{"count":n}` when the reader was too slow for n lines, `gap` when lines may be missing since another process of the cloud came or went.',
         tags: ['logs'],
         querystring: tailQuery,
         response: {
@@ -127,11 +128,12 @@ export const tailRoute: FastifyPluginAsyncZod<TailRouteOptions> = async (app, op
         const { authorization, [forwardedHeader]: forwarded } = request.headers;
         if (peers && forwarded === undefined && authorization !== undefined) {
           await followPeers({
-            peers: peers.peers,
+            ...peers,
             address: request.url,
             authorization,
             onLine: (line) => events.write(line),
             onSkipped: (count) => events.skip(count),
+            onGap: () => events.gap(),
             signal: gone.signal,
             log,
           });
@@ -149,5 +151,6 @@ const serverSentEvents: LiveFormat = {
     return `event: log\nid: ${id}\ndata: ${JSON.stringify(line)}\n\n`;
   },
   skipped: (count) => `event: skipped\ndata: ${JSON.stringify({ count })}\n\n`,
+  gap: 'event: gap\ndata: {}\n\n',
   heartbeat: ': ping\n\n',
 };

@@ -88,6 +88,7 @@ export class Ownership implements Claims, AsyncDisposable {
   #live = new Map<string, PeerRecord>();
   /** By id of a peer that lives. */
   readonly #gone = new Map<string, AbortController>();
+  readonly #listeners = new Set<() => void>();
   /** Rivals that were complained about. */
   #told = '';
   #ticking: Promise<void> = Promise.resolve();
@@ -113,6 +114,12 @@ export class Ownership implements Claims, AsyncDisposable {
   /** The other processes that live. */
   peers(): PeerRecord[] {
     return [...this.#live.values()].filter(({ id }) => id !== this.#self.id);
+  }
+
+  /** Calls `listener` when others have come or gone, until the handle is disposed of. */
+  onPeers(listener: () => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
   route(device: string): Route {
@@ -242,7 +249,10 @@ export class Ownership implements Claims, AsyncDisposable {
       if (!this.#live.has(id) && id !== this.#self.id)
         this.#options.log.info({ peer: url }, 'peers: a process is there');
     }
+    const before = this.#live;
     this.#live = live;
+    const isSame = before.size === live.size && [...live.keys()].every((id) => before.has(id));
+    if (!isSame) for (const listener of this.#listeners) listener();
   }
 
   async #forget({ url, id }: PeerRecord): Promise<void> {

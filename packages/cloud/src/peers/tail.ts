@@ -7,6 +7,8 @@ import { forwardedHeader } from './forward-stream.ts';
 export interface TailPeers {
   /** The other processes that live. */
   peers(): readonly PeerRecord[];
+  /** Calls `listener` when others may have come or gone, until the handle is disposed of. */
+  onPeers(listener: () => void): Disposable;
 }
 
 export interface PeersTailOptions extends TailPeers {
@@ -17,6 +19,8 @@ export interface PeersTailOptions extends TailPeers {
   onLine: (line: StoredLine) => void;
   /** So many lines were passed over on the way. */
   onSkipped: (count: number) => void;
+  /** A process was not followed for a moment, in which it may have admitted lines: nobody knows how many. */
+  onGap: () => void;
   signal: AbortSignal;
   log: Logger;
 }
@@ -29,32 +33,52 @@ const maxEventBytes = 4 * 1024 * 1024;
 
 /**
  * Follows lines at all other processes, as the caller would: each pushes what it admits. Resolves when those that
- * live have answered, so that nothing from then on is missed; goes on until aborted, with processes that come and go.
+ * live have answered; goes on until aborted, with processes that come and go. From then on no line is missed without a
+ * call of `onGap`: one comes when a process is followed that was not from the beginning, and when one ends, which may
+ * have admitted lines that it did not push any more.
  */
 export async function followPeers(options: PeersTailOptions): Promise<void> {
-  const following = new Map<string, Promise<void>>();
-  const begin = (peer: PeerRecord) => {
-    const { promise: answered, resolve } = Promise.withResolvers<void>();
-    const done = followPeer(peer, options, resolve).finally(() => {
-      resolve();
-      following.delete(peer.id);
-    });
-    following.set(peer.id, done);
-    return answered;
+  const { peers, signal, onGap } = options;
+  const following = new Set<string>();
+  let isStanding = false;
+  const gap = () => {
+    if (isStanding && !signal.aborted) onGap();
   };
-  const first = Promise.all(options.peers().map(begin));
-  void (async () => {
-    while (!options.signal.aborted) {
-      await pause(lookMs, undefined, { signal: options.signal }).catch(() => undefined);
-      for (const peer of options.signal.aborted ? [] : options.peers()) {
-        if (!following.has(peer.id)) void begin(peer);
-      }
-    }
-  })();
+  const begin = (peer: PeerRecord) => {
+    const { promise: first, resolve } = Promise.withResolvers<void>();
+    let hasAnswered = false;
+    const answered = () => {
+      if (hasAnswered) return;
+      hasAnswered = true;
+      gap();
+      resolve();
+    };
+    following.add(peer.id);
+    void followPeer(peer, options, answered).finally(() => {
+      following.delete(peer.id);
+      if (hasAnswered) gap();
+      resolve();
+    });
+    return first;
+  };
+  const look = () => {
+    if (signal.aborted) return [];
+    return peers()
+      .filter(({ id }) => !following.has(id))
+      .map(begin);
+  };
+  // At once, since a process that comes admits lines within moments; and now and then for one that did not answer.
+  const noticing = options.onPeers(look);
+  const looking = setInterval(look, lookMs);
+  signal.addEventListener('abort', () => {
+    clearInterval(looking);
+    noticing[Symbol.dispose]();
+  });
   const late = new AbortController();
   const timeout = pause(connectMs, undefined, { signal: late.signal }).catch(() => undefined);
-  await Promise.race([first, timeout]);
+  await Promise.race([Promise.all(look()), timeout]);
   late.abort();
+  isStanding = true;
 }
 
 async function followPeer(peer: PeerRecord, options: PeersTailOptions, answered: () => void): Promise<void> {

@@ -1,5 +1,7 @@
 import { access, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
 import { PGlite } from '@electric-sql/pglite';
 import { errorText, MillraceError } from '@millrace/wire';
 import { DrizzleQueryError } from 'drizzle-orm';
@@ -64,11 +66,18 @@ export async function openEmbedded(folder: string): Promise<OpenedDatabase> {
   }
 }
 
-/** Makes the folder of an embedded database out of a dump of one. */
-export async function restoreEmbedded(dump: Uint8Array<ArrayBuffer>, folder: string): Promise<void> {
+/**
+ * Makes the folder of an embedded database out of a dump of one, a gzipped tar archive.
+ *
+ * @throws what is wrong with the dump or the disk
+ */
+export async function restoreEmbedded(dump: Uint8Array, folder: string): Promise<void> {
   const unfinished = `${folder}.unfinished`;
   await rm(unfinished, { recursive: true, force: true });
-  const made = await PGlite.create({ dataDir: unfinished, loadDataDir: new Blob([dump]) });
+  // PGlite inflates as well, but what a damaged dump makes it throw, nobody can catch.
+  const archive = await promisify(gunzip)(dump);
+  const loadDataDir = new Blob([archive], { type: 'application/x-tar' });
+  const made = await PGlite.create({ dataDir: unfinished, loadDataDir });
   await made.close();
   await rename(unfinished, folder);
 }
@@ -94,7 +103,9 @@ export async function openServer(url: string, log: Logger): Promise<OpenedDataba
   } catch (error) {
     await pool.end();
     const where = URL.parse(url)?.host ?? 'the server';
-    throw new MillraceError('CONFIG_INVALID', `DATABASE_URL: ${where} does not answer: ${errorText(error)}`, {
+    // A server that says no has answered: a role, a password, or a database that is not there.
+    const what = error instanceof pg.DatabaseError ? 'refuses' : 'does not answer';
+    throw new MillraceError('CONFIG_INVALID', `DATABASE_URL: ${where} ${what}: ${errorText(error)}`, {
       cause: error,
     });
   }

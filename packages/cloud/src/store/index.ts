@@ -3,7 +3,7 @@ export { type ContextQuery, maxContextLines } from './context.ts';
 export { type LogEngine, StoreError } from './engine.ts';
 export { maxFacets, maxFacetValues } from './facets.ts';
 export { type HistogramQuery, maxBuckets, maxSeries } from './histogram.ts';
-export { inspectStore } from './inspect.ts';
+export { inspectCluster, inspectStore } from './inspect.ts';
 export { LogReader } from './log-reader.ts';
 export {
   type DeviceStats,

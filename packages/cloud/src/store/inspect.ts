@@ -1,6 +1,7 @@
 import { MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import { ShardEngine } from './cluster/shard-engine.ts';
+import { type ClusterAddress, openShards } from './cluster/topology.ts';
 import { EmbeddedEngine } from './embedded-engine.ts';
 import type { LogEngine } from './engine.ts';
 import { migrations } from './migrations/index.ts';
@@ -52,6 +53,18 @@ export async function inspectStore(options: {
     newestSchema: Math.max(...migrations.map(({ version }) => version)),
     nowMs: about?.nowMs ?? 0,
   };
+}
+
+/**
+ * Connects to a cluster as a start does.
+ *
+ * @returns the number of its shards, and how many replicas of each are asked for
+ * @throws MillraceError `CONFIG_INVALID` when there is no such cluster, `STORE_FAILED` when a shard does not answer
+ */
+export async function inspectCluster(address: ClusterAddress): Promise<{ shards: number; replicas: number }> {
+  const shards = await openShards(address);
+  await Promise.all(shards.flatMap(({ servers }) => servers.map((server) => server.close())));
+  return { shards: shards.length, replicas: Math.max(...shards.map(({ replicas }) => replicas)) };
 }
 
 function serverEngine(server: ServerEngine, inCluster: boolean): LogEngine {

@@ -203,5 +203,8 @@ function asStoreError(error: unknown): unknown {
   if (error instanceof ClickHouseError) {
     return new StoreError(shortReason(error.message), { engineCode: Number(error.code), cause: error });
   }
-  return new StoreError(`ClickHouse does not answer: ${errorText(error)}`, { cause: error });
+  // An answer that its client can make nothing of, such as a proxy's, is an error without a word.
+  const isWordless = error instanceof Error && errorText(error) === error.name;
+  const reason = isWordless ? 'what answers there is something else' : errorText(error);
+  return new StoreError(`ClickHouse does not answer: ${reason}`, { cause: error });
 }

@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import pino from 'pino';
 import { expect, test } from 'vitest';
 import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
@@ -144,6 +145,17 @@ test('without a running cloud a backup is made as well, and nothing that is ther
     const aside = restore({ from: made.path, dataDir: copy, [server]: 'http://elsewhere', log });
     await expect(aside).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
   }
+  // A copy that broke off leaves nothing behind.
+  const dump = await readFile(join(made.path, 'records.tar.gz'));
+  for (const torn of [dump.subarray(0, 1000), gzipSync(gunzipSync(dump).subarray(0, 100_000))]) {
+    await writeFile(join(made.path, 'records.tar.gz'), torn);
+    await expect(restore({ from: made.path, dataDir: copy, log })).rejects.toMatchObject({
+      code: 'BACKUP_UNUSABLE',
+      detail: expect.stringContaining('records.tar.gz cannot be restored: '),
+    });
+    expect(await readdir(copy)).toEqual(['cloud.lock']);
+  }
+  await writeFile(join(made.path, 'records.tar.gz'), dump);
   await restore({ from: made.path, dataDir: copy, log });
   expect(await readFile(join(copy, joinKeyFile), 'utf8')).toBe('the-join-key\n');
   expect((await readdir(copy)).sort()).toEqual(['cloud.lock', 'join-key', 'records', 'store']);
@@ -168,9 +180,10 @@ test('what is no backup, or only the half of one, is refused before anything is 
   const manifest = { format: 1, createdAtMs: 1, version: 'x', lines: 1, records: false };
   await writeFile(join(dir.path, 'half', 'backup.json'), JSON.stringify(manifest));
   await expect(restore({ from: join(dir.path, 'half'), dataDir, log })).rejects.toMatchObject({
-    code: 'STORE_FAILED',
+    code: 'BACKUP_UNUSABLE',
+    detail: expect.stringMatching(/half\/store cannot be restored: /),
   });
-  expect(await readdir(dataDir)).not.toContain('store');
+  expect(await readdir(dataDir)).toEqual(['cloud.lock']);
 });
 
 test('a server is left to its own means', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import mqtt, { type MqttClient } from 'mqtt';
 import { expect, test } from 'vitest';
+import { startClickHouse } from '../../../../tests/support/clickhouse.ts';
 import { type Mosquitto, mosquittoSub, startMosquitto } from '../../../../tests/support/mosquitto.ts';
 import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
@@ -71,6 +72,36 @@ test('what comes while the cloud is down is kept by the broker, and read once af
   expect((await cloud.lines('late', 500)).map(({ seq }) => seq)).toEqual(
     Array.from({ length: 500 }, (_, i) => i + 1),
   );
+});
+
+test('a member of a group that stops leaves it first: plain messages are neither lost nor stored twice', async () => {
+  await using broker = await startMosquitto();
+  // Two of the embedded kind do not fit into one process.
+  await using store = await startClickHouse();
+  const env = { CLOUD_MQTT_BROKER: broker.url, CLOUD_MQTT_SHARE: 'clouds', CLICKHOUSE_URL: store.url };
+  await using stays = await startTestCloud({ env });
+  await using stops = await startTestCloud({ env });
+  for (const cloud of [stays, stops]) await connected(cloud);
+  await using device = await sender(broker);
+  let published = 0;
+  let isStopped = false;
+  const publishing = (async () => {
+    while (!isStopped && published < 9900) {
+      const some = Array.from({ length: 20 }, () =>
+        device.publishAsync('device/plain/logs', `{"message":"${++published}"}`, { qos: 1 }),
+      );
+      await Promise.all(some);
+    }
+  })();
+  const stored = async () =>
+    (await stays.search('device=plain&limit=10000')).map(({ message }) => Number(message));
+  await until(async () => (await stored()).length > 200);
+  await stops.cloud.stop();
+  isStopped = true;
+  await publishing;
+  expect(stops.logged.filter((line) => line.includes('not confirmed'))).toEqual([]);
+  await until(async () => new Set(await stored()).size >= published, { what: `${published} lines` });
+  expect((await stored()).sort((a, b) => a - b)).toEqual(Array.from({ length: published }, (_, i) => i + 1));
 });
 
 test('a broker that is killed, and back later, loses nothing that it had not confirmed', async () => {

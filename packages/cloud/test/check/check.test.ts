@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import pino from 'pino';
 import { expect, test } from 'vitest';
+import { startClickHouseCluster } from '../../../../tests/support/clickhouse.ts';
 import { startMosquitto } from '../../../../tests/support/mosquitto.ts';
 import { startPostgres } from '../../../../tests/support/postgres.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
@@ -38,6 +39,16 @@ test('a wrong setting is named, and a secret one not shown', async () => {
   const found = await check({ CLOUD_PORT: '70000', DATABASE_URL: secret });
   expect(found).toMatchObject({ settings: { state: 'failed' } });
   expect(found.settings?.detail).toMatch(/CLOUD_PORT="70000".*DATABASE_URL/);
+  // What a start refuses, a check does.
+  for (const [variable, value] of [
+    ['CLOUD_PEER_URL', 'http://10.0.0.5:8080'],
+    ['CLICKHOUSE_CLUSTER', 'fleet'],
+  ] as const) {
+    expect((await check({ [variable]: value })).settings).toMatchObject({
+      state: 'failed',
+      detail: expect.stringContaining(`${variable}: needs`),
+    });
+  }
 });
 
 test('a data folder that is none, and a port that is taken, are told', async () => {
@@ -73,9 +84,11 @@ test('servers that do not answer are told by their address alone', async () => {
 test('servers that answer say how their tables and clocks stand, and are not changed', async () => {
   await using postgres = await startPostgres();
   await using broker = await startMosquitto({ users: { cloud: secret } });
+  await using servers = await startClickHouseCluster(1, 'fleet');
   const databaseUrl = await postgres.database();
   await using dir = await memoryDir();
-  const env = { DATA_DIR: dir.path, DATABASE_URL: databaseUrl, CLOUD_MQTT_BROKER: broker.url };
+  const stores = { CLICKHOUSE_URL: servers.url, CLICKHOUSE_CLUSTER: 'fleet' };
+  const env = { DATA_DIR: dir.path, DATABASE_URL: databaseUrl, CLOUD_MQTT_BROKER: broker.url, ...stores };
   const found = await check({ ...env, CLOUD_MQTT_USERNAME: 'cloud', CLOUD_MQTT_PASSWORD: secret });
   expect(found.records).toMatchObject({
     state: 'ok',
@@ -83,9 +96,22 @@ test('servers that answer say how their tables and clocks stand, and are not cha
   });
   expect(found['clock of PostgreSQL']).toMatchObject({ state: 'ok' });
   expect(found.broker).toMatchObject({ state: 'ok' });
-  const again = await check({ ...env, CLOUD_MQTT_USERNAME: 'cloud', CLOUD_MQTT_PASSWORD: 'wrong' });
-  expect(again.records?.detail).toMatch(/version 0/);
+  expect(found.cluster).toMatchObject({ state: 'ok', detail: 'fleet: 1 shards, and each answers' });
+  const strange = { CLICKHOUSE_CLUSTER: 'swarm', DATABASE_URL: databaseUrl.replace('millrace:', 'nobody:') };
+  const again = await check({
+    ...{ ...env, ...strange },
+    ...{ CLOUD_MQTT_USERNAME: 'cloud', CLOUD_MQTT_PASSWORD: 'wrong' },
+  });
+  expect(again.cluster).toMatchObject({
+    state: 'failed',
+    detail: expect.stringContaining('knows no such cluster; it knows fleet'),
+  });
+  expect(again.records).toMatchObject({
+    state: 'failed',
+    detail: expect.stringMatching(/^DATABASE_URL: 127.0.0.1:\d+ refuses: role "nobody"/),
+  });
   expect(again.broker).toMatchObject({ state: 'failed' });
+  expect((await check(env)).records?.detail).toMatch(/version 0/);
   await (await openRecords({ dataDir: dir.path, databaseUrl }))[Symbol.asyncDispose]();
   expect((await check(env)).records?.detail).toMatch(/, version \d+$/);
 });
@@ -99,7 +125,9 @@ test('a cloud that runs is asked for the parts that it holds', async () => {
     'running cloud: records': { state: 'ok' },
     'running cloud: broker': { state: 'ok' },
   });
-  expect(await check({ ...env, CLOUD_PORT: '9' })).toMatchObject({ 'running cloud': { state: 'failed' } });
+  expect(await check({ ...env, CLOUD_PORT: '9' })).toMatchObject({
+    'running cloud': { state: 'failed', detail: expect.not.stringContaining('fetch failed') },
+  });
   await cloud.cloud.stop();
   const stopped = await check(env);
   expect(stopped['log store']).toMatchObject({

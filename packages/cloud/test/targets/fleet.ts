@@ -20,9 +20,12 @@ export const compose = (image: string) => `name: shop\nservices:\n  web:\n    im
 
 /** What a test asks of a cloud about targets. */
 export class Targets {
-  readonly cloud: TestCloud;
+  readonly cloud: Pick<TestCloud, 'url' | 'register'>;
 
-  constructor(cloud: TestCloud) {
+  readonly #token: string;
+
+  constructor(cloud: Pick<TestCloud, 'url' | 'register'>, token = adminToken) {
+    this.#token = token;
     this.cloud = cloud;
   }
 
@@ -36,7 +39,7 @@ export class Targets {
     return fetch(`${this.cloud.url}/api/v1${path}`, {
       method,
       headers: {
-        authorization: `Bearer ${adminToken}`,
+        authorization: `Bearer ${this.#token}`,
         ...(body !== undefined && { 'content-type': isText ? 'application/yaml' : 'application/json' }),
         ...headers,
       },

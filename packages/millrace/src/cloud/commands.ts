@@ -41,10 +41,20 @@ export async function backUp(
     const isRunning = !(error instanceof MillraceError) || !offlineCodes.has(error.code);
     // An address that was named is the one that is meant.
     if (isRunning || url !== undefined || env.MILLRACE_URL) throw error;
-    return backUpOffline(readCloudConfig(env), log);
+    return backUpOffline(readCloudConfig(env), log).catch((offline: unknown) => {
+      throw withAddress(offline, error);
+    });
   });
   if (json) stdout.write(`${JSON.stringify({ path: made.path, lines: made.lines })}\n`);
   else stdout.write(`${harmless(made.path)}: ${made.lines} lines${recordsNote(made.records)}\n`);
+}
+
+/** A folder that is in use though nobody answered: then the cloud is looked for in the wrong place. */
+function withAddress(offline: unknown, online: MillraceError): unknown {
+  if (!(offline instanceof MillraceError) || offline.code !== 'DATA_DIR_UNUSABLE') return offline;
+  return new MillraceError(offline.code, `${offline.detail} | and no cloud was found: ${online.detail}`, {
+    cause: offline,
+  });
 }
 
 /** What says that no cloud runs here: nobody answers, or none has left a token. */

@@ -6,7 +6,7 @@ import { type LogsContext, noticesOn, openClient } from '../logs/connect.ts';
 import { painter, wantsColour } from '../terminal/colours.ts';
 import { harmless } from '../terminal/harmless.ts';
 import { readDeployment } from './file.ts';
-import { type Outcome, progressOfDevice, progressOfFleet } from './outcome.ts';
+import { type Outcome, type ProgressSeen, progressOfDevice, progressOfFleet } from './outcome.ts';
 import { progressPrinter } from './printer.ts';
 
 /** The command line of `millrace deploy`, as text. */
@@ -28,6 +28,8 @@ export interface DeployContext extends LogsContext {
   stdin: NodeJS.ReadableStream;
   /** Default 1000: between two looks at the progress. */
   lookMs?: number;
+  /** Default a minute: for so long the cloud may give no answer, as while it is restarted. */
+  awayMs?: number;
 }
 
 const unitMs: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -87,25 +89,41 @@ interface Watching {
   context: DeployContext;
 }
 
-/** Looks until it is through; `undefined` when nobody wants to wait any longer. */
-async function watch({
-  client,
-  found,
-  deployed,
-  signal,
-  options,
-  context,
-}: Watching): Promise<Outcome | undefined> {
-  const { stdout, env, lookMs = 1000 } = context;
+/**
+ * Looks until it is through; `undefined` when nobody wants to wait any longer. A cloud that is restarted meanwhile goes
+ * on with the deployment, so its watcher does as well.
+ *
+ * @throws MillraceError what the cloud refused, or why it has given no answer for `awayMs`
+ */
+async function watch(watching: Watching): Promise<Outcome | undefined> {
+  const { signal, options, context } = watching;
+  const { stdout, env, lookMs = 1000, awayMs = 60_000 } = context;
   const printer = progressPrinter(stdout, { env, isJson: options.json === true });
-  const apps = new Set(deployed.changes.map(({ appId }) => appId));
+  const notice = noticesOn(context);
+  let answeredMs = performance.now();
+  let isAway = false;
   try {
     for (;;) {
       const startedMs = performance.now();
-      const seen =
-        found.kind === 'device'
-          ? progressOfDevice(await client.targets.ofDevice(found.device.uuid, { signal }), apps)
-          : progressOfFleet(await client.targets.ofFleet(found.fleet.name, { limit: 1000 }, { signal }));
+      let seen: ProgressSeen;
+      try {
+        seen = await look(watching);
+      } catch (error) {
+        const mayPass = error instanceof MillraceError && error.status >= 500;
+        if (signal.aborted || !mayPass) throw error;
+        if (performance.now() - answeredMs > awayMs) {
+          throw new MillraceError(error.code, `${error.detail}; the deployment goes on without a watcher`, {
+            cause: error,
+          });
+        }
+        if (!isAway) notice(`${error.detail}; the deployment goes on, looking again`);
+        isAway = true;
+        await pause(lookMs, undefined, { signal });
+        continue;
+      }
+      if (isAway) notice('connected again');
+      isAway = false;
+      answeredMs = performance.now();
       printer.show(seen);
       if (seen.outcome) {
         printer.end(seen.outcome);
@@ -118,6 +136,14 @@ async function watch({
     if (signal.aborted) return undefined;
     throw error;
   }
+}
+
+async function look({ client, found, deployed, signal }: Watching): Promise<ProgressSeen> {
+  if (found.kind === 'fleet') {
+    return progressOfFleet(await client.targets.ofFleet(found.fleet.name, { limit: 1000 }, { signal }));
+  }
+  const apps = new Set(deployed.changes.map(({ appId }) => appId));
+  return progressOfDevice(await client.targets.ofDevice(found.device.uuid, { signal }), apps);
 }
 
 function paceOf({ batch, maxFailures, patience }: DeployOptions) {

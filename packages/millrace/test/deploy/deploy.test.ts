@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { startTcpProxy } from '../../../../tests/support/tcp-proxy.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { adminToken, startTestCloud, type TestCloud } from '../../../cloud/test/support/cloud.ts';
@@ -36,15 +37,19 @@ function output({ isTTY = false, stop = new AbortController(), env = {} as Recor
   const stdout = Object.assign(new PassThrough(), { isTTY, columns: 60 });
   const stderr = new PassThrough();
   let printed = '';
+  let noticed = '';
   stdout.on('data', (chunk) => {
     printed += String(chunk);
+  });
+  stderr.on('data', (chunk) => {
+    noticed += String(chunk);
   });
   const context = {
     env: { MILLRACE_URL: cloud.url, MILLRACE_TOKEN: adminToken, NO_COLOR: '1', ...env },
     stdin: Readable.from(['']),
     ...{ stdout, stderr, signal: stop.signal, lookMs: 50 },
   };
-  return { context, stop, printed: () => printed };
+  return { context, stop, printed: () => printed, noticed: () => noticed };
 }
 
 function run(
@@ -135,6 +140,33 @@ describe('millrace deploy', () => {
     await until(() => stopped.printed().includes('devices done'), { what: stopped.printed });
     stopped.stop.abort();
     expect(await stopped.ended).toBe(false);
+  });
+
+  test('a watcher outlasts a cloud that is away for a while, and says so; one that stays away ends it', async () => {
+    await using link = await startTcpProxy({ port: cloud.cloud.httpPort });
+    const away = await targets.device('away-1');
+    const path = await file('away.yaml', compose('nginx:3'));
+    const env = { MILLRACE_URL: `http://127.0.0.1:${link.port}` };
+    const patient = output({ env });
+    const options = { wait: true };
+    const ended = deploy({ to: 'away-1', file: path }, options, patient.context);
+    await until(() => patient.printed().includes('shop: waiting'), { what: patient.printed });
+    link.cut();
+    await until(() => patient.noticed().includes('; the deployment goes on, looking again\n'));
+    await away.report('done');
+    link.open();
+    expect(await ended).toBe(true);
+    expect(patient.noticed()).toMatch(/^millrace: [^\n]*looking again\nmillrace: connected again\n$/);
+
+    const hasty = output({ env });
+    const given = { ...options, retry: true };
+    const left = deploy({ to: 'away-1', file: path }, given, { ...hasty.context, awayMs: 200 });
+    await until(() => hasty.printed().includes('shop: waiting'), { what: hasty.printed });
+    link.cut();
+    await expect(left).rejects.toMatchObject({
+      code: 'SERVER_UNREACHABLE',
+      detail: expect.stringContaining('the deployment goes on without a watcher'),
+    });
   });
 
   test('says what is wrong, and where', async () => {

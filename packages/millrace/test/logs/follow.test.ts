@@ -70,6 +70,11 @@ test('lines beyond the limit do not come back as missed ones', async () => {
   scripted.push(line(10));
   await until(() => followed.seqs.includes(10));
   expect(followed.seqs).toEqual([7, 8, 9, 10]);
+  // Nor with lines that were missed later on.
+  scripted.stored.push(line(11));
+  scripted.skip(1);
+  await until(() => followed.seqs.includes(11));
+  expect(followed.seqs).toEqual([7, 8, 9, 10, 11]);
 });
 
 test('with a limit of 0 only what arrives is shown', async () => {
@@ -107,7 +112,26 @@ test('lines that the server skipped are fetched', async () => {
   scripted.skip(4);
   await until(() => followed.seqs.length === 5, { what: () => `5 lines, have ${followed.seqs}` });
   expect(followed.seqs).toEqual([1, 2, 3, 4, 5]);
+  expect(followed.notices).toEqual(['4 lines came faster than they were read here; fetching them']);
 });
+
+test.each(['skipped', 'gap'] as const)(
+  'of what a tail lacks (%s), lines that are stored later than they were missed are fetched, too',
+  async (event) => {
+    await using scripted = await new ScriptedServer().start();
+    await using followed = following(scripted);
+    // The late search of the beginning is over.
+    await until(() => scripted.searches === 2);
+    scripted.stored.push(line(1));
+    const second = line(2);
+    if (event === 'gap') scripted.gap();
+    else scripted.skip(2);
+    await until(() => followed.seqs.length === 1, { what: 'what is stored' });
+    scripted.stored.push(second);
+    await until(() => followed.seqs.length === 2, { what: 'what was not stored yet' });
+    expect(followed.seqs).toEqual([1, 2]);
+  },
+);
 
 test('a first connection that fails, fails; so does a token that is no longer accepted', async () => {
   await using scripted = await new ScriptedServer().start();

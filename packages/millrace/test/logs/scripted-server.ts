@@ -70,6 +70,11 @@ export class ScriptedServer implements AsyncDisposable {
       watcher.write(`event: skipped\ndata: ${JSON.stringify({ count })}\n\n`);
   }
 
+  /** Tells the watchers that lines may be missing. */
+  gap(): void {
+    for (const watcher of this.#watchers) watcher.write('event: gap\ndata: {}\n\n');
+  }
+
   /** Breaks every connection and refuses new ones until the next start. */
   async stop(): Promise<void> {
     this.#server.closeAllConnections();
