@@ -259,6 +259,18 @@ test('lines that are stored under another journal id are no gap', async () => {
   expect(await ask()).toEqual({ lines: 26, missing: 0, gaps: [] });
 });
 
+test('nothing is missing of devices that do not number their lines, whoever else sends meanwhile', async () => {
+  const keys = { plain1: await cloud.register('plain1'), plain2: await cloud.register('plain2') };
+  for (const uuid of ['plain1', 'plain2', 'plain1', 'plain2'] as const) {
+    await post(uuid, '{"message":"plain"}\n', keys[uuid]);
+  }
+  for (const uuid of Object.keys(keys)) {
+    const device = await (await cloud.get(`/api/v1/devices/${uuid}`)).json();
+    expect(device).toMatchObject({ lines: 2, missing: 0 });
+    expect(await (await cloud.get(`/api/v1/devices/${uuid}/gaps`)).json()).toEqual({ gaps: [] });
+  }
+});
+
 test('everyone may ask whether all is well', async () => {
   const response = await fetch(`${cloud.url}/healthz`);
   expect(response.status).toBe(200);
