@@ -113,7 +113,10 @@ export function valueLevel(bytes: Buffer, at: number, end: number): Level | unde
   }
   if (i > at) return isBehindWord(bytes, i, end) ? numberLevel(number) : undefined;
   readWord(bytes, at, end);
-  return isBehindWord(bytes, word.end, end) ? wordLevel() : undefined;
+  const { end: wordEnd, capitals, letters } = word;
+  // Go's slog: `DEBUG-2`, four below which is the next level.
+  const isOffset = bytes[wordEnd] === 0x2d && isDigit(bytes[wordEnd + 1]) && capitals === letters;
+  return isOffset || isBehindWord(bytes, wordEnd, end) ? wordLevel() : undefined;
 }
 
 /** `error_code`, `info-2`, `30.5` go on, and are values of another kind. */
