@@ -35,7 +35,9 @@ export function kindOfHead(bytes: Buffer, start: number, end: number, level: Lev
   if (start >= end) return 'single';
   const first = bytes[start] as number;
   if (first === 0x7b) return 'single';
-  if (holds(bytes, start, end, 'Traceback (most recent')) return 'python';
+  // A syntax error has no other head.
+  if (holds(bytes, start, end, 'Traceback (most recent') || holds(bytes, start, end, '  File "'))
+    return 'python';
   if (isGoHead(bytes, start, end)) return 'go';
   if (isRustHead(bytes, start, end)) return bytes[end - 1] === 0x3a ? 'rust' : 'trace';
   if (holds(bytes, start, end, 'Exception in thread ') || holds(bytes, start, end, 'Unhandled exception'))
@@ -62,7 +64,11 @@ export function kindWith(
   const isIndented = isBlank(bytes[start]);
   switch (kind) {
     case 'text':
-      return isIndented && !startsAnew(bytes, start, end) ? 'text' : undefined;
+      // Go's net/http reports a panic in a line that names no level.
+      if (lines === 1 && bytes[start] === 0x67 && isGoHead(bytes, start, end)) return 'go';
+      return isIndented && !startsAnew(bytes, start, end) && !isPythonPlace(bytes, start, end)
+        ? 'text'
+        : undefined;
     case 'python':
       if (isIndented) return 'python';
       // A group of exceptions draws its frame with bars.
@@ -126,6 +132,9 @@ const traceLines = [
   'Stack trace:',
   'stack backtrace:',
   'note: ',
+  // Node.js, of a module that is not found
+  'Require stack:',
+  '- /',
   '[CIRCULAR REFERENCE:',
 ];
 
@@ -133,6 +142,11 @@ const traceLines = [
 function closes(kind: GroupKind, bytes: Buffer, start: number, end: number): GroupKind | undefined {
   const byte = bytes[start];
   return end - start <= 2 && (byte === 0x7d || byte === 0x5d || byte === 0x29) ? kind : undefined;
+}
+
+/** Where a syntax error is; it has no other head. */
+function isPythonPlace(bytes: Buffer, start: number, end: number): boolean {
+  return holds(bytes, start, end, '  File "');
 }
 
 function isGoHead(bytes: Buffer, start: number, end: number): boolean {
@@ -178,7 +192,9 @@ function isRustHead(bytes: Buffer, start: number, end: number): boolean {
 
 /** `java.io.IOException: …`, `TypeError: …`, `KeyError`: a name that ends so, alone or with a colon behind it. */
 function isException(bytes: Buffer, start: number, end: number): boolean {
-  if (!isLetter(bytes[start])) return holds(bytes, start, end, '[Error: ');
+  if (!isLetter(bytes[start])) {
+    return holds(bytes, start, end, '[Error: ') || holds(bytes, start, end, '[UnhandledPromiseRejection: ');
+  }
   let at = start;
   if (holds(bytes, at, end, 'Uncaught ')) at += 9;
   const from = at;

@@ -84,6 +84,7 @@ test('a trace without a level of its own is an error; others keep theirs', () =>
   };
   expect(levels((traces.node as string).split('\n'))).toEqual(['error']);
   expect(levels((traces['java alone'] as string).split('\n'))).toEqual(['error']);
+  expect(levels((traces['go http'] as string).split('\n'))).toEqual(['error']);
   expect(levels((traces['asp.net info'] as string).split('\n'))).toEqual(['info']);
   expect(levels(['WARN slow', '\tat com.example.Main.main(Main.java:5)'])).toEqual(['warn']);
   expect(levels(['Configuration:', '  port: 8080'])).toEqual([undefined]);

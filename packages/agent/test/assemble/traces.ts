@@ -32,6 +32,10 @@ Traceback (most recent call last):
   File "/app/main.py", line 4, in <module>
     other()
 RuntimeError: also broken`,
+  'python syntax': `  File "/app/main.py", line 1
+    def f(:
+          ^
+SyntaxError: invalid syntax`,
   'python interrupt': `Traceback (most recent call last):
   File "/app/main.py", line 2, in <module>
 KeyboardInterrupt`,
@@ -46,12 +50,35 @@ TypeError: x is not a function
 }
 
 Node.js v24.1.0`,
+  'node module': `Error: Cannot find module './x'
+Require stack:
+- /app/index.js
+- /app/main.js
+    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15) {
+  code: 'MODULE_NOT_FOUND',
+  requireStack: [ '/app/index.js' ]
+}`,
+  'node rejection': `node:internal/process/promises:394
+      triggerUncaughtException(err, true /* fromPromise */);
+      ^
+
+[UnhandledPromiseRejection: This error originated either by throwing inside of an async function] {
+  code: 'ERR_UNHANDLED_REJECTION'
+}
+
+Node.js v24.1.0`,
   'node logged': `Error: connect ECONNREFUSED 127.0.0.1:5432
     at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1555:16) {
   errno: -111,
   code: 'ECONNREFUSED',
   [cause]: undefined
 }`,
+  'go http': `2026/01/01 00:00:00 http: panic serving 127.0.0.1:1: boom
+goroutine 19 [running]:
+net/http.(*conn).serve.func1()
+\t/usr/lib/go/src/net/http/server.go:1898 +0xbe
+panic({0x5f1de0?, 0x69cd40?})
+\t/usr/lib/go/src/runtime/panic.go:770 +0x132`,
   go: `panic: runtime error: index out of range [5] with length 3
 
 goroutine 1 [running]:
