@@ -1,4 +1,4 @@
-import type { Level } from '@millrace/wire';
+import { type Level, numberLevel } from '@millrace/wire';
 import { isDigit, isLetter } from './tokens.ts';
 import { readWord, word, wordLevel } from './words.ts';
 
@@ -80,26 +80,6 @@ export function initialLevel(byte: number | undefined): Level | undefined {
     default:
       return undefined;
   }
-}
-
-/**
- * Numbers as pino and bunyan give them (10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal), as Monolog does
- * (100 … 600), or as syslog and GELF do (0 emergency … 7 debug).
- */
-export function numberLevel(value: number): Level | undefined {
-  if (value < 8) return syslogLevel(value);
-  if (value < 10) return undefined;
-  const step = value < 100 ? value : value / 10 + 10;
-  if (step >= 50) return 'error';
-  if (step >= 40) return 'warn';
-  return step >= 30 ? 'info' : 'debug';
-}
-
-/** A severity of syslog, 0 to 7. */
-export function syslogLevel(severity: number): Level {
-  if (severity <= 3) return 'error';
-  if (severity === 4) return 'warn';
-  return severity === 7 ? 'debug' : 'info';
 }
 
 /** The level that a value is, as a word or a number. */

@@ -1,5 +1,5 @@
-import type { Level } from '@millrace/wire';
-import { initialLevel, isLevelKey, jsonLevel, syslogLevel, valueLevel } from './json-level.ts';
+import { type Level, syslogLevel } from '@millrace/wire';
+import { initialLevel, isLevelKey, jsonLevel, valueLevel } from './json-level.ts';
 import { isNameOfTime, saysFailure, suffixLevel } from './phrases.ts';
 import {
   bracketEnd,

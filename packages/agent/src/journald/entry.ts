@@ -1,5 +1,4 @@
-import { type LogInput, truncateUtf8 } from '@millrace/wire';
-import { severityLevel } from '../logging/severity.ts';
+import { type LogInput, syslogLevel, truncateUtf8 } from '@millrace/wire';
 import { type JournalCursor, parseCursor } from './cursor.ts';
 
 /** One entry of the journal, as far as we need it. */
@@ -90,7 +89,7 @@ function entryOf(fields: Record<string, unknown>): JournalEntry | undefined {
     line: {
       message: messageOf(fields.MESSAGE),
       timestamp: Number(cursor.realtimeUs / 1000n),
-      level: severityLevel(numberOf(one('PRIORITY')) ?? informational),
+      level: syslogLevel(numberOf(one('PRIORITY')) ?? informational),
       source: { type: 'system', name },
       serviceName: name,
       isSystem: true,
