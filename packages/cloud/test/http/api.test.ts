@@ -172,6 +172,24 @@ test('what is not there is said to be so', async () => {
   }
 });
 
+test('the OpenAPI document tells of errors as they are sent', async () => {
+  const { paths } = (await (await cloud.get('/api/v1/openapi.json')).json()) as {
+    paths: Record<string, Record<string, { responses: Record<string, { content: object }> }>>;
+  };
+  const operations = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { responses }]) => ({ name: `${method} ${path}`, responses })),
+  );
+  expect(operations.length).toBeGreaterThan(50);
+  for (const { name, responses } of operations) {
+    if (name === 'get /healthz') continue;
+    for (const range of ['4XX', '5XX']) {
+      expect(Object.keys(responses[range]?.content ?? {}), `${range} of ${name}`).toEqual([
+        'application/problem+json',
+      ]);
+    }
+  }
+});
+
 test('devices are listed with what is known of them', async () => {
   await cloud.register('silent');
   const { devices } = (await (await cloud.get('/api/v1/devices')).json()) as {
