@@ -7,6 +7,9 @@ import { wordEdge } from './word-edge.ts';
  */
 export function takeCards(text: string): string {
   return text.replace(runs, (run: string, at: number) => {
+    // Times in milliseconds are in many lines.
+    if (run.length < minDigits + 1 && !isOfIssuer(run)) return run;
+    if (!edgeBefore.test(text.slice(Math.max(0, at - maxEdgeChars), at))) return run;
     // A number of JSON becomes a string, lest the line be no JSON any more.
     const quote = jsonKey.exec(text.slice(Math.max(0, at - 8), at))?.[1] ?? '';
     const groups = [...run.matchAll(/[0-9]+/g)].map(({ 0: digits, index }) => ({ digits, index }));
@@ -32,7 +35,10 @@ interface Group {
   index: number;
 }
 
-const runs = new RegExp(String.raw`${wordEdge}[0-9](?:[ \u00a0-]?[0-9]){12,}(?![0-9A-Za-z])`, 'g');
+// The edge is looked at behind the match: for most lines that is never, and it takes as long as all the rest.
+const runs = /[0-9](?:[ \u00a0-]?[0-9]){12,}(?![0-9A-Za-z])/g;
+const edgeBefore = new RegExp(`${wordEdge}$`);
+const maxEdgeChars = 32;
 /** Behind the key of a pair, whose value has no quotes. In JSON within JSON there are backslashes before a quote. */
 const jsonKey = /(\\*")\s{0,4}:\s{0,4}$/;
 const minDigits = 13;
@@ -62,10 +68,14 @@ function looksLikeCard(groups: readonly Group[], first: number, last: number): b
   );
 }
 
+/** Issuers' numbers begin with 2 to 6; times in milliseconds and microseconds with 1. */
+function isOfIssuer(digits: string): boolean {
+  return digits >= '2' && digits < '7';
+}
+
 /** By the check digit (Luhn), which nine of ten other numbers of this length do not have. */
 function isCard(digits: string): boolean {
-  // Issuers' numbers begin with 2 to 6; times in microseconds with 1.
-  if (digits < '2' || digits >= '7') return false;
+  if (!isOfIssuer(digits)) return false;
   let sum = 0;
   for (let i = 0; i < digits.length; i++) {
     const digit = Number(digits[digits.length - 1 - i]);
