@@ -66,9 +66,8 @@ export function kindWith(
     case 'text':
       // Go's net/http reports a panic in a line that names no level.
       if (lines === 1 && bytes[start] === 0x67 && isGoHead(bytes, start, end)) return 'go';
-      return isIndented && !startsAnew(bytes, start, end) && !isPythonPlace(bytes, start, end)
-        ? 'text'
-        : undefined;
+      if (!isIndented || startsAnew(bytes, start, end) || isPythonPlace(bytes, start, end)) return undefined;
+      return isFrame(bytes, start, end) ? 'trace' : 'text';
     case 'python':
       if (isIndented) return 'python';
       // A group of exceptions draws its frame with bars.
@@ -112,6 +111,29 @@ function startsAnew(bytes: Buffer, start: number, end: number): boolean {
   if (isDigit(bytes[at]) && hasClock(bytes, at, tokenEnd(bytes, at, end))) return true;
   readWord(bytes, at, end);
   return word.capitals === word.letters && bytes[word.end] === 0x20 && wordLevel() !== undefined;
+}
+
+/**
+ * An indented `at run (/app/index.js:12:11)`, `at a.B.c(B.java:3)`, `at A.B() in C.cs:line 3`: what seemed to be a line
+ * like any other was the head of a trace, such as `Cannot connect: Error: x`.
+ */
+function isFrame(bytes: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at < end && isBlank(bytes[at])) at++;
+  if (!holds(bytes, at, end, 'at ')) return false;
+  // Behind it the values of an object may begin.
+  let last = bytes[end - 1] === 0x7b ? end - 3 : end - 1;
+  if (bytes[last] === 0x29) last--;
+  let digits = last;
+  while (digits > at && isDigit(bytes[digits])) digits--;
+  if (digits < last) return bytes[digits] === 0x3a || holds(bytes, digits - 4, end, 'line ');
+  // `at A.B()`, `at A.B(String[] args)`: a name with dots in front of its parameters.
+  if (last === end - 1) return false;
+  for (let i = at + 3, hasDot = false; i < end && bytes[i] !== 0x20; i++) {
+    if (bytes[i] === 0x28) return hasDot;
+    hasDot ||= bytes[i] === 0x2e;
+  }
+  return false;
 }
 
 /** What stands at the beginning of a line within a trace, or behind one. */

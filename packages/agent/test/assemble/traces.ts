@@ -67,6 +67,11 @@ Require stack:
 }
 
 Node.js v24.1.0`,
+  'node behind text': `Cannot connect: Error: connect ECONNREFUSED 127.0.0.1:5432
+    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1555:16) {
+  errno: -111,
+  code: 'ECONNREFUSED'
+}`,
   'node logged': `Error: connect ECONNREFUSED 127.0.0.1:5432
     at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1555:16) {
   errno: -111,
