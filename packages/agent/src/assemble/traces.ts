@@ -12,6 +12,7 @@ import { readWord, word, wordLevel } from '../classify/words.ts';
  * - `python`: between "Traceback" and the exception; `raised`: behind it, where another traceback may follow.
  * - `go`: a panic with its goroutines.
  * - `source`: Node.js shows the line of source that threw; the error follows.
+ * - `jul`: the first of the two lines that java.util.logging writes; the level and the message follow.
  * - `rust`: the head of a panic; its message follows. Then it is a `trace`.
  */
 export type GroupKind =
@@ -23,11 +24,12 @@ export type GroupKind =
   | 'raised'
   | 'go'
   | 'source'
+  | 'jul'
   | 'rust';
 
 /** Kinds that are certain to be a trace, or to begin one. */
 export function isTrace(kind: GroupKind): boolean {
-  return kind !== 'single' && kind !== 'text' && kind !== 'report';
+  return kind !== 'single' && kind !== 'text' && kind !== 'report' && kind !== 'jul';
 }
 
 /** What a line begins that joins no group. The line is `bytes[start..end)`; `level` is what it names itself. */
@@ -44,6 +46,7 @@ export function kindOfHead(bytes: Buffer, start: number, end: number, level: Lev
     return 'trace';
   if (isException(bytes, start, end) || isRubyPlace(bytes, start, end)) return 'trace';
   if (isSourcePlace(bytes, start, end)) return 'source';
+  if (isJulHead(bytes, start, end)) return 'jul';
   return level === 'error' || level === 'warn' ? 'report' : 'text';
 }
 
@@ -86,18 +89,30 @@ export function kindWith(
       return isException(bytes, start, end) || isThrown(bytes, start, end)
         ? 'source'
         : closes(kind, bytes, start, end);
+    case 'jul':
+      readWord(bytes, start, end);
+      return word.capitals === word.letters && bytes[word.end] === 0x3a && wordLevel() ? 'report' : undefined;
     case 'rust':
       return 'trace';
     case 'report':
       if (isIndented) return startsAnew(bytes, start, end) ? undefined : 'trace';
       if (holds(bytes, start, end, 'Traceback (most recent')) return 'python';
       if (isGoHead(bytes, start, end) && bytes[start] === 0x67) return 'go';
-      return lines === 1 && isException(bytes, start, end) ? 'trace' : joinsTrace(bytes, start, end);
+      // One line, or the two of java.util.logging.
+      return lines <= 2 && isException(bytes, start, end) ? 'trace' : joinsTrace(bytes, start, end);
     case 'trace':
       if (isIndented) return startsAnew(bytes, start, end) ? undefined : 'trace';
       return joinsTrace(bytes, start, end);
   }
 }
+
+/** `Jan 01, 2026 12:00:00 AM com.example.Main run` */
+function isJulHead(bytes: Buffer, start: number, end: number): boolean {
+  if (end - start < 30 || bytes[start + 3] !== 0x20 || !isDigit(bytes[start + 4])) return false;
+  return julHead.test(bytes.toString('latin1', start, Math.min(end, start + 32)));
+}
+
+const julHead = /^[A-Z][a-z]{2} \d{1,2}, \d{4},? \d{1,2}:\d\d:\d\d [AP]M \w/;
 
 function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x09;

@@ -13,6 +13,10 @@ Caused by: java.io.IOException: disk full
 \tat Main.main(Main.java:3)
 \tSuppressed: java.lang.Exception: x
 \t\tat Main.close(Main.java:9)`,
+  'java.util.logging': `Jan 01, 2026 12:00:00 AM com.example.Main run
+WARNING: it broke
+java.io.IOException: disk full
+\tat com.example.Disk.write(Disk.java:7)`,
   'java alone': `java.lang.OutOfMemoryError
 \tat Main.main(Main.java:3)`,
   python: `Traceback (most recent call last):
