@@ -15,6 +15,8 @@ export interface LogPage {
   logs: StoredLine[];
   /** Leads to the next page; none when this was the last. */
   cursor?: string;
+  /** With the other order: leads to what lies before the first line, also when it comes later. None of an empty page. */
+  back?: string;
 }
 
 /** Counts of one value, one for each bucket of a histogram. */

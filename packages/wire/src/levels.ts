@@ -64,6 +64,33 @@ export function parseLevel(value: unknown): Level | undefined {
   return Object.hasOwn(aliases, key) ? aliases[key] : undefined;
 }
 
+/** A severity of syslog, 0 emergency to 7 debug. */
+export function syslogLevel(severity: number): Level {
+  if (severity <= 3) return 'error';
+  if (severity === 4) return 'warn';
+  return severity >= 7 ? 'debug' : 'info';
+}
+
+/**
+ * Numbers as pino and bunyan give them (10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal), as Monolog does
+ * (100 … 600), or as syslog and GELF do (0 emergency … 7 debug). `undefined` for one that is none of these.
+ */
+export function numberLevel(value: number): Level | undefined {
+  if (value < 8) return value >= 0 ? syslogLevel(value) : undefined;
+  if (!(value >= 10 && value < 1000)) return undefined;
+  const step = value < 100 ? value : value / 10 + 10;
+  if (step >= 50) return 'error';
+  if (step >= 40) return 'warn';
+  return step >= 30 ? 'info' : 'debug';
+}
+
+/** What a value says that somebody gave as a level: a word, a number, or one as text. */
+export function levelOfValue(value: unknown): Level | undefined {
+  if (typeof value === 'number') return numberLevel(value);
+  if (typeof value === 'string' && /^\d{1,3}$/.test(value)) return numberLevel(Number(value));
+  return parseLevel(value);
+}
+
 /**
  * Reads a level filter: `error`, a list `warn,error`, or `warn+` for that level and everything above it.
  * Returns the levels chosen, or `undefined` when a part is no level.

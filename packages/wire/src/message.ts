@@ -1,4 +1,4 @@
-import { defaultLevel, isLevel, type Level, parseLevel } from './levels.ts';
+import { defaultLevel, type Level, levelOfValue } from './levels.ts';
 import { limits } from './limits.ts';
 import { truncateUtf8, utf8Length } from './text.ts';
 import { maxTimeMs } from './time.ts';
@@ -147,7 +147,7 @@ function mendSurrogates(json: string): string {
  * Turns whatever a stranger sent as one log line into a LogMessage: balena devices, Node-RED flows, a shell.
  * Wrong types are repaired or set aside, never refused: text is taken from `message`, `msg`, `log` or `text`;
  * a time may be milliseconds, seconds, nanoseconds or an ISO string; a level may be spelled as other loggers
- * do. A value that is no object becomes the message itself.
+ * do, in words or numbers, and be called `severity` or `lvl`. A value that is no object becomes the message itself.
  *
  * @param value parsed JSON, or a string of raw text
  * @param receivedMs stands in for a missing or impossible time
@@ -167,7 +167,7 @@ export function normaliseMessage(value: unknown, receivedMs: number): LogMessage
     id: textOf(line.id),
     message: clean(messageOf(line)),
     timestamp: timeOf(line.timestamp ?? line.time ?? line.ts, receivedMs),
-    level: isLevel(line.level) ? line.level : (parseLevel(line.level) ?? defaultLevel(isStdErr)),
+    level: givenLevel(line) ?? defaultLevel(isStdErr),
     source,
     serviceId: Number.isSafeInteger(line.serviceId) ? (line.serviceId as number) : undefined,
     serviceName,
@@ -181,6 +181,11 @@ export function normaliseMessage(value: unknown, receivedMs: number): LogMessage
         ? (fields as Record<string, unknown>)
         : undefined,
   });
+}
+
+/** The first that says one: `severity` is also what some programs call how urgent an incident is. */
+function givenLevel(line: Record<string, unknown>): Level | undefined {
+  return levelOfValue(line.level) ?? levelOfValue(line.severity) ?? levelOfValue(line.lvl);
 }
 
 function clean(text: string): string {

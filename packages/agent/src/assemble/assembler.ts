@@ -168,6 +168,9 @@ export class Assembler<Mark> {
     }
     group.texts.push(line.message);
     group.bytes += bytes + 1;
+    // What seemed to be a line like any other was the head of a trace.
+    if (group.kind === 'text' && isTrace(kind)) group.first.level ??= 'error';
+    if (group.kind === 'jul') group.first.level ??= line.level;
     group.kind = kind;
     group.mark = line.mark;
     // Several lines are one message already, so more may come.

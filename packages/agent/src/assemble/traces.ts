@@ -12,6 +12,7 @@ import { readWord, word, wordLevel } from '../classify/words.ts';
  * - `python`: between "Traceback" and the exception; `raised`: behind it, where another traceback may follow.
  * - `go`: a panic with its goroutines.
  * - `source`: Node.js shows the line of source that threw; the error follows.
+ * - `jul`: the first of the two lines that java.util.logging writes; the level and the message follow.
  * - `rust`: the head of a panic; its message follows. Then it is a `trace`.
  */
 export type GroupKind =
@@ -23,11 +24,12 @@ export type GroupKind =
   | 'raised'
   | 'go'
   | 'source'
+  | 'jul'
   | 'rust';
 
 /** Kinds that are certain to be a trace, or to begin one. */
 export function isTrace(kind: GroupKind): boolean {
-  return kind !== 'single' && kind !== 'text' && kind !== 'report';
+  return kind !== 'single' && kind !== 'text' && kind !== 'report' && kind !== 'jul';
 }
 
 /** What a line begins that joins no group. The line is `bytes[start..end)`; `level` is what it names itself. */
@@ -35,13 +37,16 @@ export function kindOfHead(bytes: Buffer, start: number, end: number, level: Lev
   if (start >= end) return 'single';
   const first = bytes[start] as number;
   if (first === 0x7b) return 'single';
-  if (holds(bytes, start, end, 'Traceback (most recent')) return 'python';
+  // A syntax error has no other head.
+  if (holds(bytes, start, end, 'Traceback (most recent') || holds(bytes, start, end, '  File "'))
+    return 'python';
   if (isGoHead(bytes, start, end)) return 'go';
   if (isRustHead(bytes, start, end)) return bytes[end - 1] === 0x3a ? 'rust' : 'trace';
   if (holds(bytes, start, end, 'Exception in thread ') || holds(bytes, start, end, 'Unhandled exception'))
     return 'trace';
   if (isException(bytes, start, end) || isRubyPlace(bytes, start, end)) return 'trace';
   if (isSourcePlace(bytes, start, end)) return 'source';
+  if (isJulHead(bytes, start, end)) return 'jul';
   return level === 'error' || level === 'warn' ? 'report' : 'text';
 }
 
@@ -62,7 +67,10 @@ export function kindWith(
   const isIndented = isBlank(bytes[start]);
   switch (kind) {
     case 'text':
-      return isIndented && !startsAnew(bytes, start, end) ? 'text' : undefined;
+      // Go's net/http reports a panic in a line that names no level.
+      if (lines === 1 && bytes[start] === 0x67 && isGoHead(bytes, start, end)) return 'go';
+      if (!isIndented || startsAnew(bytes, start, end) || isPythonPlace(bytes, start, end)) return undefined;
+      return isFrame(bytes, start, end) ? 'trace' : 'text';
     case 'python':
       if (isIndented) return 'python';
       // A group of exceptions draws its frame with bars.
@@ -81,18 +89,30 @@ export function kindWith(
       return isException(bytes, start, end) || isThrown(bytes, start, end)
         ? 'source'
         : closes(kind, bytes, start, end);
+    case 'jul':
+      readWord(bytes, start, end);
+      return word.capitals === word.letters && bytes[word.end] === 0x3a && wordLevel() ? 'report' : undefined;
     case 'rust':
       return 'trace';
     case 'report':
       if (isIndented) return startsAnew(bytes, start, end) ? undefined : 'trace';
       if (holds(bytes, start, end, 'Traceback (most recent')) return 'python';
       if (isGoHead(bytes, start, end) && bytes[start] === 0x67) return 'go';
-      return lines === 1 && isException(bytes, start, end) ? 'trace' : joinsTrace(bytes, start, end);
+      // One line, or the two of java.util.logging.
+      return lines <= 2 && isException(bytes, start, end) ? 'trace' : joinsTrace(bytes, start, end);
     case 'trace':
       if (isIndented) return startsAnew(bytes, start, end) ? undefined : 'trace';
       return joinsTrace(bytes, start, end);
   }
 }
+
+/** `Jan 01, 2026 12:00:00 AM com.example.Main run` */
+function isJulHead(bytes: Buffer, start: number, end: number): boolean {
+  if (end - start < 30 || bytes[start + 3] !== 0x20 || !isDigit(bytes[start + 4])) return false;
+  return julHead.test(bytes.toString('latin1', start, Math.min(end, start + 32)));
+}
+
+const julHead = /^[A-Z][a-z]{2} \d{1,2}, \d{4},? \d{1,2}:\d\d:\d\d [AP]M \w/;
 
 function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x09;
@@ -106,6 +126,29 @@ function startsAnew(bytes: Buffer, start: number, end: number): boolean {
   if (isDigit(bytes[at]) && hasClock(bytes, at, tokenEnd(bytes, at, end))) return true;
   readWord(bytes, at, end);
   return word.capitals === word.letters && bytes[word.end] === 0x20 && wordLevel() !== undefined;
+}
+
+/**
+ * An indented `at run (/app/index.js:12:11)`, `at a.B.c(B.java:3)`, `at A.B() in C.cs:line 3`: what seemed to be a line
+ * like any other was the head of a trace, such as `Cannot connect: Error: x`.
+ */
+function isFrame(bytes: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at < end && isBlank(bytes[at])) at++;
+  if (!holds(bytes, at, end, 'at ')) return false;
+  // Behind it the values of an object may begin.
+  let last = bytes[end - 1] === 0x7b ? end - 3 : end - 1;
+  if (bytes[last] === 0x29) last--;
+  let digits = last;
+  while (digits > at && isDigit(bytes[digits])) digits--;
+  if (digits < last) return bytes[digits] === 0x3a || holds(bytes, digits - 4, end, 'line ');
+  // `at A.B()`, `at A.B(String[] args)`: a name with dots in front of its parameters.
+  if (last === end - 1) return false;
+  for (let i = at + 3, hasDot = false; i < end && bytes[i] !== 0x20; i++) {
+    if (bytes[i] === 0x28) return hasDot;
+    hasDot ||= bytes[i] === 0x2e;
+  }
+  return false;
 }
 
 /** What stands at the beginning of a line within a trace, or behind one. */
@@ -126,6 +169,9 @@ const traceLines = [
   'Stack trace:',
   'stack backtrace:',
   'note: ',
+  // Node.js, of a module that is not found
+  'Require stack:',
+  '- /',
   '[CIRCULAR REFERENCE:',
 ];
 
@@ -133,6 +179,11 @@ const traceLines = [
 function closes(kind: GroupKind, bytes: Buffer, start: number, end: number): GroupKind | undefined {
   const byte = bytes[start];
   return end - start <= 2 && (byte === 0x7d || byte === 0x5d || byte === 0x29) ? kind : undefined;
+}
+
+/** Where a syntax error is; it has no other head. */
+function isPythonPlace(bytes: Buffer, start: number, end: number): boolean {
+  return holds(bytes, start, end, '  File "');
 }
 
 function isGoHead(bytes: Buffer, start: number, end: number): boolean {
@@ -178,7 +229,9 @@ function isRustHead(bytes: Buffer, start: number, end: number): boolean {
 
 /** `java.io.IOException: …`, `TypeError: …`, `KeyError`: a name that ends so, alone or with a colon behind it. */
 function isException(bytes: Buffer, start: number, end: number): boolean {
-  if (!isLetter(bytes[start])) return holds(bytes, start, end, '[Error: ');
+  if (!isLetter(bytes[start])) {
+    return holds(bytes, start, end, '[Error: ') || holds(bytes, start, end, '[UnhandledPromiseRejection: ');
+  }
   let at = start;
   if (holds(bytes, at, end, 'Uncaught ')) at += 9;
   const from = at;

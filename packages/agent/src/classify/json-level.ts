@@ -1,4 +1,4 @@
-import type { Level } from '@millrace/wire';
+import { type Level, numberLevel } from '@millrace/wire';
 import { isDigit, isLetter } from './tokens.ts';
 import { readWord, word, wordLevel } from './words.ts';
 
@@ -82,26 +82,6 @@ export function initialLevel(byte: number | undefined): Level | undefined {
   }
 }
 
-/**
- * Numbers as pino and bunyan give them (10 trace, 20 debug, 30 info, 40 warn, 50 error, 60 fatal), as Monolog does
- * (100 … 600), or as syslog and GELF do (0 emergency … 7 debug).
- */
-export function numberLevel(value: number): Level | undefined {
-  if (value < 8) return syslogLevel(value);
-  if (value < 10) return undefined;
-  const step = value < 100 ? value : value / 10 + 10;
-  if (step >= 50) return 'error';
-  if (step >= 40) return 'warn';
-  return step >= 30 ? 'info' : 'debug';
-}
-
-/** A severity of syslog, 0 to 7. */
-export function syslogLevel(severity: number): Level {
-  if (severity <= 3) return 'error';
-  if (severity === 4) return 'warn';
-  return severity === 7 ? 'debug' : 'info';
-}
-
 /** The level that a value is, as a word or a number. */
 export function valueLevel(bytes: Buffer, at: number, end: number): Level | undefined {
   let number = 0;
@@ -113,7 +93,10 @@ export function valueLevel(bytes: Buffer, at: number, end: number): Level | unde
   }
   if (i > at) return isBehindWord(bytes, i, end) ? numberLevel(number) : undefined;
   readWord(bytes, at, end);
-  return isBehindWord(bytes, word.end, end) ? wordLevel() : undefined;
+  const { end: wordEnd, capitals, letters } = word;
+  // Go's slog: `DEBUG-2`, four below which is the next level.
+  const isOffset = bytes[wordEnd] === 0x2d && isDigit(bytes[wordEnd + 1]) && capitals === letters;
+  return isOffset || isBehindWord(bytes, wordEnd, end) ? wordLevel() : undefined;
 }
 
 /** `error_code`, `info-2`, `30.5` go on, and are values of another kind. */

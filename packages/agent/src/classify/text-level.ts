@@ -1,5 +1,5 @@
-import type { Level } from '@millrace/wire';
-import { initialLevel, isLevelKey, jsonLevel, syslogLevel, valueLevel } from './json-level.ts';
+import { type Level, syslogLevel } from '@millrace/wire';
+import { initialLevel, isLevelKey, jsonLevel, valueLevel } from './json-level.ts';
 import { isNameOfTime, saysFailure, suffixLevel } from './phrases.ts';
 import {
   bracketEnd,
@@ -24,7 +24,13 @@ const maxNames = 3;
 type Step = Level | 'stop' | 'escaped' | undefined;
 
 /** Levels only in capitals, since they are common words. */
-const capitalsOnly = new Set(['log', 'note', 'config', 'fine', 'finer', 'finest', 'alert'].map(packed));
+const capitalsOnly = new Set(
+  [
+    ...['log', 'note', 'config', 'fine', 'finer', 'finest', 'alert'],
+    // As logrus cuts them, to four letters.
+    ...['trac', 'debu', 'erro', 'fata', 'pani'],
+  ].map(packed),
+);
 /** In capitals they still are, so these need a colon as well. */
 const colonOnly = new Set(['log', 'note', 'config', 'fine', 'finer', 'finest'].map(packed));
 /** `error: null` is no error. */
@@ -114,6 +120,10 @@ class LineHead {
       const level = redisLevels[String.fromCharCode(byte)];
       if (level) return level;
     }
+    if (isSymbol(byte, bytes[this.at + 1])) {
+      this.at += byte === 0xf0 ? 4 : 3;
+      return undefined;
+    }
     if (!marks.includes(byte)) return 'stop';
     this.afterTime &&= byte !== 0x2d;
     this.at++;
@@ -122,7 +132,7 @@ class LineHead {
 
   private number(): Step {
     const { bytes, at } = this;
-    const to = tokenEnd(bytes, at, this.end);
+    const to = clockEnd(bytes, at, tokenEnd(bytes, at, this.end));
     let isWhole = true;
     for (let i = at; i < to && isWhole; i++) isWhole = isDigit(bytes[i]);
     const last = bytes[to - 1] as number;
@@ -204,20 +214,21 @@ class LineHead {
     return nothings.has(word.head) && word.letters <= 5;
   }
 
-  /** `E0102 15:04` (klog), `I, [2024-…` (Ruby), `E: ` (apt), `I! ` (Telegraf). */
+  /** `E0102 15:04` (klog), `I, [2024-…` (Ruby), `E: ` (apt), `I! ` (Telegraf), `E (123) wifi: ` (ESP-IDF). */
   private initial(at: number): Level | undefined {
     const { bytes, end } = this;
     const next = bytes[at + 1];
     const isKlog = isDigit(next) && isDigit(bytes[at + 4]) && bytes[at + 5] === 0x20 && at + 5 < end;
     const isRuby = next === 0x2c && bytes[at + 2] === 0x20 && bytes[at + 3] === 0x5b;
     const isMarked = (next === 0x3a || (next === 0x21 && this.hasTime)) && bytes[at + 2] === 0x20;
-    return isKlog || isRuby || isMarked ? initialLevel(bytes[at]) : undefined;
+    const isEsp = next === 0x20 && bytes[at + 2] === 0x28 && isDigit(bytes[at + 3]) && this.names === 0;
+    return isKlog || isRuby || isMarked || isEsp ? initialLevel(bytes[at]) : undefined;
   }
 
   private pair(equals: number, to: number): Step {
     const { bytes, end } = this;
     const isQuoted = bytes[equals + 1] === 0x22;
-    const value = isQuoted ? equals + 2 : equals + 1;
+    const value = isQuoted || bytes[equals + 1] === 0x27 ? equals + 2 : equals + 1;
     if (isLevelKey(bytes, this.at, equals) || (equals - this.at === 2 && word.head === atKey)) {
       const level = valueLevel(bytes, value, end);
       if (level) return level;
@@ -264,13 +275,22 @@ class LineHead {
     const { bytes, at, end } = this;
     const to = bracketEnd(bytes, at, end);
     if (this.isEscaped && hasEscape(bytes, at, to)) return 'escaped';
-    const found = bracketLevel(bytes, at + 1, to);
+    const found = bracketLevel(bytes, at + 1, to) ?? this.bracketInitial(at, to);
     if (found) return found;
     this.hasTime ||= hasClock(bytes, at, to);
     this.afterTime = false;
     this.isCount = false;
     this.at = to + 1;
     return undefined;
+  }
+
+  /** `[E 2024-… app]`, `[I 12:00:00.123 app]` (Tornado, Jupyter), `[W][component:12]: ` (ESPHome). */
+  private bracketInitial(at: number, to: number): Level | undefined {
+    const { bytes } = this;
+    const behind = bytes[at + 2];
+    const isTornado = behind === 0x20 && isDigit(bytes[at + 3]) && hasClock(bytes, at + 3, to);
+    const isEspHome = at + 2 === to && bytes[at] === 0x5b && bytes[to + 1] === 0x5b;
+    return isTornado || isEspHome ? initialLevel(bytes[at + 1]) : undefined;
   }
 
   /** `<30>` (syslog), `<info>` (NetworkManager); `<0.9.0>` is an Erlang process. */
@@ -290,6 +310,30 @@ function hasEscape(bytes: Buffer, from: number, to: number): boolean {
   return false;
 }
 
+/** Where a time ends that has the next thing right behind it: `12:00:00,123:WARNING:root`. */
+function clockEnd(bytes: Buffer, from: number, to: number): number {
+  // Nearly all are but a time.
+  const last = bytes[to - 1] as number;
+  if (to - from <= (isDigit(last) ? maxTimeBytes : last === 0x5a ? maxDateBytes : 0)) return to;
+  for (let at = to - 2; at > from; at--) {
+    const byte = bytes[at];
+    const isMark = byte === 0x3a || byte === 0x2c || byte === 0x3b;
+    if (isMark && isLetter(bytes[at + 1]) && hasClock(bytes, from, at)) return clockEnd(bytes, from, at);
+  }
+  return to;
+}
+
+/** `12:00:00.123456` and `2026-01-01T12:00:00.123456789Z` */
+const maxTimeBytes = 15;
+const maxDateBytes = 30;
+
+/** The first bytes of an arrow, a sign or an emoji, which people put in front of a line. */
+function isSymbol(byte: number, next: number | undefined): boolean {
+  if (byte === 0xf0) return next === 0x9f;
+  // U+2180 to U+2BFF, and the mark behind a sign that asks for colours.
+  return byte === 0xe2 ? next !== undefined && next >= 0x86 && next < 0xb0 : byte === 0xef && next === 0xb8;
+}
+
 /** One for the process: reading is never interleaved. */
 const head = new LineHead();
 
@@ -297,7 +341,7 @@ const bytesOf = (text: string): readonly number[] => [...Buffer.from(text)];
 /** What may stand between the tokens of a head. */
 const marks = bytesOf('\t|-:*#.,;=>+~');
 /** What may follow a level in capitals. */
-const upperEnds = bytesOf(',]/[!)>;');
+const upperEnds = bytesOf(',]/[!)>;*');
 /** What may follow the first letters of a name. */
 const nameMarks = bytesOf('._/:@#-$');
 const redisLevels: Readonly<Record<string, Level>> = { '.': 'debug', '-': 'debug', '*': 'info', '#': 'warn' };
@@ -312,7 +356,7 @@ function bracketLevel(bytes: Buffer, from: number, to: number): Level | undefine
   for (let i = first; i < to; ) {
     const byte = bytes[i] as number;
     if (!isLetter(byte)) {
-      boundary = byte === 0x20 || byte === 0x3a || byte === 0x1b || byte === 0x7c;
+      boundary = byte === 0x20 || byte === 0x3a || byte === 0x1b || byte === 0x7c || byte === 0x2f;
       i = byte === 0x1b ? skipAnsi(bytes, i, to) : i + 1;
       continue;
     }
@@ -320,9 +364,18 @@ function bracketLevel(bytes: Buffer, from: number, to: number): Level | undefine
     const { end: wordEnd, capitals, letters } = word;
     const found = boundary ? wordLevel() : undefined;
     if (found) {
-      if (skipBlank(bytes, wordEnd, to) === to && (i === first || bytes[i - 1] === 0x3a)) return found;
+      const before = bytes[i - 1];
+      const isLast = skipBlank(bytes, wordEnd, to) === to;
+      if (isLast && (i === first || before === 0x3a || (before === 0x2f && capitals === letters)))
+        return found;
+      // Apache's levels below debug: `[core:trace5]`
+      if (isDigit(bytes[wordEnd]) && wordEnd + 1 === to && before === 0x3a) return found;
       const next = wordEnd < to ? bytes[wordEnd] : 0x20;
-      if (capitals === letters && (next === 0x20 || next === 0x2f || next === 0x3a || next === 0x1b))
+      if (
+        capitals === letters &&
+        before !== 0x2f &&
+        (next === 0x20 || next === 0x2f || next === 0x3a || next === 0x1b)
+      )
         return found;
     }
     boundary = false;

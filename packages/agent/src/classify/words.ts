@@ -5,12 +5,28 @@ import type { Level } from '@millrace/wire';
  * given as levels: these are looked for in text, so each must be a word that stands for nothing else there.
  */
 const words: Readonly<Record<Level, readonly string[]>> = {
-  debug: ['trace', 'trc', 'trce', 'verbose', 'debug', 'dbg', 'dbug', 'fine', 'finer', 'finest', 'silly'],
+  debug: [
+    ...['trace', 'trc', 'trce', 'trac', 'verbose', 'vrb', 'debug', 'dbg', 'dbug', 'debu'],
+    ...['fine', 'finer', 'finest', 'silly'],
+  ],
   info: ['info', 'inf', 'information', 'informational', 'notice', 'note', 'log', 'config'],
   warn: ['warn', 'warning', 'wrn', 'deprecated'],
   error: [
-    ...['err', 'eror', 'error', 'fail', 'severe', 'crit', 'critical', 'crt', 'alert', 'alrt', 'emerg'],
-    ...['emergency', 'fatal', 'ftl', 'panic', 'pnc', 'dpanic'],
+    ...[
+      'err',
+      'erro',
+      'eror',
+      'error',
+      'fail',
+      'severe',
+      'crit',
+      'critical',
+      'crt',
+      'alert',
+      'alrt',
+      'emerg',
+    ],
+    ...['emergency', 'fatal', 'fata', 'ftl', 'panic', 'pani', 'pnc', 'dpanic'],
   ],
 };
 

@@ -1,5 +1,4 @@
-import { type LogInput, truncateUtf8 } from '@millrace/wire';
-import { severityLevel } from '../logging/severity.ts';
+import { type LogInput, syslogLevel, truncateUtf8 } from '@millrace/wire';
 import { type JournalCursor, parseCursor } from './cursor.ts';
 
 /** One entry of the journal, as far as we need it. */
@@ -75,6 +74,10 @@ function entryOf(fields: Record<string, unknown>): JournalEntry | undefined {
   const cursor = parseCursor(one('__CURSOR') ?? '');
   if (!cursor) return undefined;
   const identifier = one('SYSLOG_IDENTIFIER');
+  const transport = one('_TRANSPORT');
+  const priority = numberOf(one('PRIORITY')) ?? informational;
+  // Of what a service prints, stderr included, journald knows nothing and says so: the line itself may know more.
+  const isDefault = transport === 'stdout' && priority === informational;
   const unit = one('_SYSTEMD_UNIT');
   const userUnit = one('_SYSTEMD_USER_UNIT');
   const name = identifier ?? unit ?? one('_COMM') ?? 'system';
@@ -82,7 +85,7 @@ function entryOf(fields: Record<string, unknown>): JournalEntry | undefined {
     unit: userUnit ?? unit,
     pid: numberOf(one('_PID') ?? one('SYSLOG_PID')),
     messageId: one('MESSAGE_ID'),
-    transport: one('_TRANSPORT') === 'kernel' ? 'kernel' : undefined,
+    transport: transport === 'kernel' ? 'kernel' : undefined,
   };
   const kept = Object.fromEntries(Object.entries(more).filter(([, value]) => value !== undefined));
   return {
@@ -90,7 +93,7 @@ function entryOf(fields: Record<string, unknown>): JournalEntry | undefined {
     line: {
       message: messageOf(fields.MESSAGE),
       timestamp: Number(cursor.realtimeUs / 1000n),
-      level: severityLevel(numberOf(one('PRIORITY')) ?? informational),
+      ...(!isDefault && { level: syslogLevel(priority) }),
       source: { type: 'system', name },
       serviceName: name,
       isSystem: true,

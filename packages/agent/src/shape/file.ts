@@ -30,7 +30,18 @@ export function parseShaping(text: string, path: string): Rule[] {
   const [issue] = parsed.error.issues;
   const where = issue?.path.map(String).join('.') ?? '';
   const reason = `${where}${where && ': '}${issue?.message ?? 'wrong'}`;
-  throw wrong(lineOf(issue?.path ?? []), reason);
+  // The key itself has a line; its value may be on another.
+  const key = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
+  throw wrong(lineOfKey(issue?.path ?? [], key) ?? lineOf(issue?.path ?? []), reason);
+
+  function lineOfKey(path: readonly PropertyKey[], key: string | undefined): number | undefined {
+    const map = path.length === 0 ? document.contents : document.getIn(path, true);
+    const pair =
+      yaml.isMap(map) && map.items.find((item) => yaml.isScalar(item.key) && item.key.value === key);
+    return pair && yaml.isScalar(pair.key) && pair.key.range
+      ? lines.linePos(pair.key.range[0]).line
+      : undefined;
+  }
 
   /** The line of the value at `path`, or of the nearest one around it. */
   function lineOf(path: readonly PropertyKey[]): number {
@@ -51,7 +62,9 @@ export class ShapingFile implements Disposable {
   private readonly changed: () => void;
   private readonly timer: NodeJS.Timeout;
   private text: string;
+  /** Of the text that was read last, and of the file when it was looked at last. */
   private stamp = '';
+  private seenStamp = '';
   private isMissing = false;
 
   /** @throws MillraceError `CONFIG_INVALID` when the file cannot be read or is wrong */
@@ -87,12 +100,23 @@ export class ShapingFile implements Disposable {
     try {
       const { mtimeMs, size, ino } = await stat(this.path);
       const stamp = `${mtimeMs} ${size} ${ino}`;
+      this.isMissing = false;
       if (stamp === this.stamp) return;
+      // Who writes in place empties the file first: half of the rules could be all that is there at this moment.
+      if (stamp !== this.seenStamp) {
+        this.seenStamp = stamp;
+        return;
+      }
       this.stamp = stamp;
       const text = this.read();
-      this.isMissing = false;
       if (text === this.text) return;
       this.text = text;
+      if (text.trim() === '') {
+        throw new MillraceError(
+          'CONFIG_INVALID',
+          `SHAPING_FILE="${this.path}": it is empty; no rules are "rules: []"`,
+        );
+      }
       this.rules = parseShaping(text, this.path);
       this.log?.info({ rules: this.rules.length }, 'the shaping file was read again');
       this.changed();
@@ -101,7 +125,7 @@ export class ShapingFile implements Disposable {
       if (isMissing && this.isMissing) return;
       this.isMissing = isMissing;
       this.log?.error(
-        { error: errorText(error) },
+        { error: error instanceof MillraceError ? error.detail : errorText(error) },
         'the shaping file was refused; the rules before stay in force',
       );
     }

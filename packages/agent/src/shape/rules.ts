@@ -4,15 +4,19 @@ import type { ServiceFields } from '../docker/services.ts';
 import { compilePattern, type Pattern } from './patterns.ts';
 import { type Redaction, redactions } from './redact.ts';
 
-const pattern = z.string().transform((source, context): Pattern => {
-  try {
-    return compilePattern(source);
-  } catch (error) {
-    const message = error instanceof MillraceError ? error.detail : String(error);
-    context.addIssue({ code: 'custom', message });
-    return z.NEVER;
-  }
-});
+// An empty one matches everything: that is a slip, and would drop all lines.
+const pattern = z
+  .string()
+  .min(1, 'must not be empty')
+  .transform((source, context): Pattern => {
+    try {
+      return compilePattern(source);
+    } catch (error) {
+      const message = error instanceof MillraceError ? error.detail : String(error);
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    }
+  });
 
 const redaction = z.enum(redactions, `must be one of ${redactions.join(', ')}, or {pattern, with}`);
 const ownRedaction = z.strictObject({ pattern, with: z.string().max(100).default('[redacted]') });
@@ -47,7 +51,7 @@ export const ruleSchema = z.strictObject({
   keep: z.array(pattern).max(100).optional(),
   redact: z.array(redactionOfAnyKind).max(100).optional(),
   rateLimit: rate.optional(),
-  collapseRepeats: z.boolean().optional(),
+  collapseRepeats: z.boolean('must be true or false').optional(),
 });
 
 /** What a shaping file holds. */

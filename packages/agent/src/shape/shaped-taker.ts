@@ -3,6 +3,7 @@ import { levelOf } from '../classify/level.ts';
 import type { LineTaker } from '../logging/source.ts';
 import type { SourcePosition } from '../logging/types.ts';
 import type { RuleSource } from './container-shaping.ts';
+import { redactedFields } from './redacted.ts';
 import { appliesTo, combine } from './rules.ts';
 import { type DropCounts, noDrops, Shaper } from './shaper.ts';
 
@@ -92,7 +93,13 @@ export class ShapedTaker implements LineTaker {
         rules,
         drops: this.drops,
         deliver: ({ message, level, timestampMs, mark }) => {
-          const line = { ...mark.line, message, timestamp: timestampMs, ...(level && { level }) };
+          const { fields } = mark.line;
+          const line = {
+            ...mark.line,
+            ...{ message, timestamp: timestampMs },
+            ...(level && { level }),
+            ...(fields && { fields: redactedFields(fields, rules.redact) }),
+          };
           return this.#taker.log(whole(line), this.#positionFor(mark));
         },
         skip: () => this.#moveSometimes(),

@@ -1,6 +1,6 @@
 import { defaultLevel, levelRank } from '@millrace/wire';
 import type { AssembledLine } from '../assemble/assembler.ts';
-import { redactors } from './redact.ts';
+import { redacted } from './redacted.ts';
 import type { Rules } from './rules.ts';
 
 /** Why a line is not handed on. */
@@ -71,7 +71,7 @@ export class Shaper<Mark> {
     if (rules.keep.length > 0 && !rules.keep.some((pattern) => pattern.matches(message))) {
       return this.drop('pattern', line);
     }
-    const shown = rules.redact.length > 0 ? { ...line, message: this.redacted(message) } : line;
+    const shown = rules.redact.length > 0 ? { ...line, message: redacted(message, rules.redact) } : line;
     const { stream } = line;
     if (rules.collapseRepeats && this.lastMessage[stream] === shown.message) return this.repeated(shown);
     const summed = this.endRepeats(stream);
@@ -99,17 +99,6 @@ export class Shaper<Mark> {
   private drop(reason: DropReason, line: AssembledLine<Mark>): undefined {
     this.options.drops[reason]++;
     this.options.skip(line);
-  }
-
-  private redacted(message: string): string {
-    let text = message;
-    for (const redaction of this.options.rules.redact) {
-      text =
-        typeof redaction === 'string'
-          ? redactors[redaction](text)
-          : redaction.pattern.replace(text, redaction.with);
-    }
-    return text;
   }
 
   private repeated(line: AssembledLine<Mark>): undefined {

@@ -1,5 +1,4 @@
-import { type LogInput, truncateUtf8 } from '@millrace/wire';
-import { severityLevel } from '../logging/severity.ts';
+import { type LogInput, syslogLevel, truncateUtf8 } from '@millrace/wire';
 import { readStructuredData } from './structured-data.ts';
 import { parseInternetTime, readTraditionalTime } from './timestamp.ts';
 
@@ -48,7 +47,7 @@ export function readSyslog(bytes: Buffer, receivedMs: number): LogInput {
   return {
     message: parts.message,
     timestamp: parts.timeMs ?? receivedMs,
-    level: severityLevel(priority & 7),
+    level: syslogLevel(priority & 7),
     source: { type: 'system', name },
     serviceName: name,
     isSystem: true,

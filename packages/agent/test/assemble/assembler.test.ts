@@ -84,6 +84,13 @@ test('a trace without a level of its own is an error; others keep theirs', () =>
   };
   expect(levels((traces.node as string).split('\n'))).toEqual(['error']);
   expect(levels((traces['java alone'] as string).split('\n'))).toEqual(['error']);
+  expect(levels((traces['go http'] as string).split('\n'))).toEqual(['error']);
+  expect(levels((traces['node behind text'] as string).split('\n'))).toEqual(['error']);
+  for (const frame of ['at a.B.c(B.java:3)', 'at A.B(String[] args)', 'at A.B() in C.cs:line 3', 'at f:12']) {
+    expect(levels(['Failed:', `   ${frame}`])).toEqual(['error']);
+  }
+  expect(levels(['Today:', '  at 12 (room 3)', '  at noon', '  at 12'])).toEqual([undefined]);
+  expect(levels((traces['java.util.logging'] as string).split('\n'))).toEqual(['warn']);
   expect(levels((traces['asp.net info'] as string).split('\n'))).toEqual(['info']);
   expect(levels(['WARN slow', '\tat com.example.Main.main(Main.java:5)'])).toEqual(['warn']);
   expect(levels(['Configuration:', '  port: 8080'])).toEqual([undefined]);

@@ -13,6 +13,10 @@ Caused by: java.io.IOException: disk full
 \tat Main.main(Main.java:3)
 \tSuppressed: java.lang.Exception: x
 \t\tat Main.close(Main.java:9)`,
+  'java.util.logging': `Jan 01, 2026 12:00:00 AM com.example.Main run
+WARNING: it broke
+java.io.IOException: disk full
+\tat com.example.Disk.write(Disk.java:7)`,
   'java alone': `java.lang.OutOfMemoryError
 \tat Main.main(Main.java:3)`,
   python: `Traceback (most recent call last):
@@ -32,6 +36,10 @@ Traceback (most recent call last):
   File "/app/main.py", line 4, in <module>
     other()
 RuntimeError: also broken`,
+  'python syntax': `  File "/app/main.py", line 1
+    def f(:
+          ^
+SyntaxError: invalid syntax`,
   'python interrupt': `Traceback (most recent call last):
   File "/app/main.py", line 2, in <module>
 KeyboardInterrupt`,
@@ -46,12 +54,40 @@ TypeError: x is not a function
 }
 
 Node.js v24.1.0`,
+  'node module': `Error: Cannot find module './x'
+Require stack:
+- /app/index.js
+- /app/main.js
+    at Module._resolveFilename (node:internal/modules/cjs/loader:1225:15) {
+  code: 'MODULE_NOT_FOUND',
+  requireStack: [ '/app/index.js' ]
+}`,
+  'node rejection': `node:internal/process/promises:394
+      triggerUncaughtException(err, true /* fromPromise */);
+      ^
+
+[UnhandledPromiseRejection: This error originated either by throwing inside of an async function] {
+  code: 'ERR_UNHANDLED_REJECTION'
+}
+
+Node.js v24.1.0`,
+  'node behind text': `Cannot connect: Error: connect ECONNREFUSED 127.0.0.1:5432
+    at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1555:16) {
+  errno: -111,
+  code: 'ECONNREFUSED'
+}`,
   'node logged': `Error: connect ECONNREFUSED 127.0.0.1:5432
     at TCPConnectWrap.afterConnect [as oncomplete] (node:net:1555:16) {
   errno: -111,
   code: 'ECONNREFUSED',
   [cause]: undefined
 }`,
+  'go http': `2026/01/01 00:00:00 http: panic serving 127.0.0.1:1: boom
+goroutine 19 [running]:
+net/http.(*conn).serve.func1()
+\t/usr/lib/go/src/net/http/server.go:1898 +0xbe
+panic({0x5f1de0?, 0x69cd40?})
+\t/usr/lib/go/src/runtime/panic.go:770 +0x132`,
   go: `panic: runtime error: index out of range [5] with length 3
 
 goroutine 1 [running]:

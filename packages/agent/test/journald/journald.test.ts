@@ -54,6 +54,8 @@ test('an entry becomes a line with its name, level, time and fields', async () =
     { MESSAGE: 'named by its program', PRIORITY: '3', _COMM: 'node' },
     { MESSAGE: 'nothing but a message' },
     { MESSAGE: 'usb 1-1: reset', PRIORITY: '7', SYSLOG_IDENTIFIER: 'kernel', _TRANSPORT: 'kernel' },
+    { MESSAGE: 'ERROR printed', PRIORITY: '6', _TRANSPORT: 'stdout', _COMM: 'node' },
+    { MESSAGE: 'INFO printed behind <3>', PRIORITY: '3', _TRANSPORT: 'stdout', _COMM: 'node' },
     { MESSAGE: 'of a user', _SYSTEMD_UNIT: 'user@1000.service', _SYSTEMD_USER_UNIT: 'sync.service' },
   ]);
   const journal = new MemoryJournal();
@@ -73,10 +75,13 @@ test('an entry becomes a line with its name, level, time and fields', async () =
     expect.objectContaining({ ...system, level: 'error', source: { type: 'system', name: 'node' } }),
     expect.objectContaining({ ...system, level: 'info', source: { type: 'system', name: 'system' } }),
     expect.objectContaining({ level: 'debug', fields: { transport: 'kernel' } }),
+    // Whoever takes the line looks for its level.
+    expect.not.objectContaining({ level: expect.anything() }),
+    expect.objectContaining({ level: 'error' }),
     expect.objectContaining({ fields: { unit: 'sync.service' } }),
   ]);
   const times = journal.lines.map(({ timestamp = 0 }) => timestamp);
-  expect(times.map((ms) => ms - (times[0] ?? 0))).toEqual([0, 1, 2, 3, 4, 5]);
+  expect(times.map((ms) => ms - (times[0] ?? 0))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   expect(Math.abs((times[0] ?? 0) - Date.now())).toBeLessThan(120_000);
 });
 

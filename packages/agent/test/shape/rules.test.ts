@@ -95,6 +95,26 @@ test('a wrong label is named and left out; where it was to redact, all is redact
   expect(shapingOf(container('web', { 'millrace.multiline': 'off' }), undefined).multiline).toBe('off');
 });
 
+test('a label that there is not is named, and one that was about redacting redacts all', () => {
+  const wrongOf = (labels: Record<string, string>) => {
+    const wrong: string[] = [];
+    const log = { error: (context: { wrong: string[] }) => wrong.push(...context.wrong) };
+    const { rules, multiline } = shapingOf(container('web', labels), undefined, log as never);
+    return { wrong, redact: rules?.redact.length, repeats: rules?.collapseRepeats, multiline };
+  };
+  expect(wrongOf({ 'millrace.redakt': 'email', 'millrace.service-id': '1' })).toMatchObject({
+    wrong: ['millrace.redakt: there is no such label'],
+    redact: 5,
+  });
+  expect(wrongOf({ 'millrace.collapse-repeats': 'yes', 'millrace.logs': 'none' }).wrong).toEqual([
+    'millrace.collapse-repeats="yes": must be true or false',
+    'millrace.logs="none": must be on or off',
+  ]);
+  expect(wrongOf({ 'millrace.collapse-repeats': 'On', 'millrace.multiline': 'OFF' })).toEqual({
+    ...{ wrong: [], redact: 0, repeats: true, multiline: 'off' },
+  });
+});
+
 test.each([
   ['rules:\n  - minLevel: loud', 2, /rules\.0\.minLevel: must be one of debug/],
   [
@@ -103,7 +123,8 @@ test.each([
     /rules\.0\.drop\.1: .*missing closing \)/,
   ],
   ['rules:\n  - drop: ["(?=x)"]', 2, /Perl syntax/],
-  ['rules:\n  - service: web\n    ratelimit: 5/s', 2, /ratelimit/],
+  ['rules:\n  - service: web\n    ratelimit: 5/s', 3, /ratelimit/],
+  ['rules:\n  - drop: [x, ""]', 2, /must not be empty/],
   ['rules:\n  - rateLimit: fast', 2, /must be a number of lines/],
   ['rules:\n  - redact: [emails]', 2, /email, ip/],
   ['rules:\n  - service: "web', 2, /quote/],
@@ -134,6 +155,10 @@ test('a change takes effect; a wrong one is refused, and the rules before stay i
   expect(logged[0]).toContain('line 2: rules.0.minLevel');
   await rm(path);
   await until(() => logged.length === 2);
+  // As a program leaves it that was about to write it.
+  await writeFile(path, '\n');
+  await until(() => logged.length === 3);
+  expect(logged[2]).toContain('empty');
   expect(file.rules).toEqual([{ minLevel: 'error' }]);
   // As editors do it.
   await writeFile(`${path}.new`, 'rules: []');

@@ -75,6 +75,16 @@ test('what a source says of a line stands beside the fields of its message, reda
   ]);
 });
 
+test('what is to be redacted is so in what a source says of a line, too', () => {
+  const { taker, lines } = taking({ redact: ['email', { pattern: 'pin=\\d+' }] });
+  const fields = { host: 'h', pid: 7, 'ex@1': { user: 'ann@example.com', list: ['pin=12', 3, null] } };
+  taker.log({ message: 'm', serviceName: 'a', fields });
+  expect(lines[0]?.fields).toEqual({
+    ...{ host: 'h', pid: 7 },
+    'ex@1': { user: '[email]', list: ['[redacted]', 3, null] },
+  });
+});
+
 test('changed rules hold for the next line', async () => {
   const { source, taker, messages } = taking();
   taker.log({ message: 'ann@example.com', serviceName: 'a' });

@@ -36,6 +36,12 @@ export const lineSchema = z.object({
 export const pageSchema = z.object({
   logs: z.array(lineSchema),
   cursor: z.string().optional().describe('Present when there are more: pass it on to get them.'),
+  back: z
+    .string()
+    .optional()
+    .describe(
+      'A cursor for the other order: leads to what lies before the first line, also when it comes later.',
+    ),
 }) satisfies z.ZodType<LogPage>;
 
 export const problemSchema = z

@@ -37,6 +37,7 @@ import { healthRoute } from './health.ts';
 import { LogStreams } from './log-stream.ts';
 import { logRoutes } from './logs.ts';
 import { metricsRoute } from './metrics.ts';
+import { documentProblems } from './openapi-problems.ts';
 import { PeerPayloads, type PeerPayloadsOptions } from './peer-payloads.ts';
 import { policyRoutes } from './policies.ts';
 import { sendProblem, toMillraceError, useProblems } from './problems.ts';
@@ -218,7 +219,7 @@ export class HttpServer implements AsyncDisposable {
         await api.register(usageRoutes, options);
         await api.register(tailRoute, live);
         api.get('/openapi.json', { config: forReaders, schema: { hide: true } }, async () =>
-          this.#app.swagger(),
+          documentProblems(this.#app.swagger()),
         );
       },
       { prefix: '/api/v1' },

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import { encodeLine, MillraceError } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { Watermark } from '../store/marks.ts';
+import { newOwnJournal } from '../store/own-journals.ts';
 import type { Retention } from '../store/retention-plan.ts';
 import { checkDeviceName } from '../store/row-format.ts';
 import type { SeqRange } from '../store/seq-ranges.ts';
@@ -170,9 +170,7 @@ export class Ingest implements AsyncDisposable {
       log,
       retention,
       quotas: options.quotas,
-      ownJournal: `cloud${BigInt(`0x${randomBytes(10).toString('hex')}`)
-        .toString(36)
-        .padStart(16, '0')}`,
+      ownJournal: newOwnJournal(),
       listeners: this.#listeners,
       counters: this.#counters,
       onBatch: options.onBatch,

@@ -27,6 +27,10 @@ const inflateChunkBytes = 128 * 1024;
 const leastInflateChunkBytes = 4 * 1024;
 const usualGrowth = 16;
 
+const batchStart = Buffer.from('{"batch":');
+/** What is larger is read line by line: as values it would take many times its size. */
+const maxValueBytes = 4 * 1024 * 1024;
+
 /** Values of a JSON array that are admitted between two checks for room. */
 const sliceValues = 500;
 
@@ -38,7 +42,7 @@ const sliceValues = 500;
  *                       would keep out the right one.
  *   28 b5 2f fd …       zstd, of one or several frames: likewise
  *   {"batch":…}\n…      the same, uncompressed
- *   {"count","logs"}    the lines in `logs`
+ *   {"count","logs"}    the lines in `logs`; this and what follows may be compressed as well
  *   [ … ]               each element is a line
  *   any other JSON      one line
  *   anything else       each line of text is a line
@@ -74,24 +78,38 @@ async function admitPlain(payload: Buffer, context: PayloadContext, collected: C
     await admitChunks([payload], context, collected);
     return;
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(payload.toString());
-  } catch {
+  const values = valuesIn(payload);
+  if (values) await admitValues(values, payload.length, context, collected);
+  else {
     const decoder = new BatchDecoder();
     await admitStream(payload, decoder, context, collected);
     // A last line without a newline is whole here: the message has ended, and nobody will send its rest.
     await admitStream(Buffer.from('\n'), decoder, context, collected);
-    return;
   }
-  const values = valuesOf(value);
-  context.received.bytes += payload.length;
+}
+
+async function admitValues(
+  values: readonly unknown[],
+  bytes: number,
+  context: PayloadContext,
+  collected: Collected,
+): Promise<void> {
+  context.received.bytes += bytes;
   for (let from = 0; from < values.length; from += sliceValues) {
     await context.coalescer.room();
     context.received.lines += Math.min(sliceValues, values.length - from);
     collected.add(
       await context.admission.admitValues(context.device, values.slice(from, from + sliceValues)),
     );
+  }
+}
+
+/** The lines of a message that is one JSON value; `undefined` when it is none. */
+function valuesIn(payload: Buffer): readonly unknown[] | undefined {
+  try {
+    return valuesOf(JSON.parse(payload.toString()));
+  } catch {
+    return undefined;
   }
 }
 
@@ -128,11 +146,20 @@ async function admitCompressed(
     onRejected('damaged');
     throw new MillraceError('BODY_INVALID', `damaged ${codec.name}: ${errorText(error)}`, { cause: error });
   }
-  await admitChunks(chunks, context, collected);
+  const values = isOneValue(chunks, bytes) ? valuesIn(Buffer.concat(chunks)) : undefined;
+  if (values) await admitValues(values, bytes, context, collected);
+  else await admitChunks(chunks, context, collected);
   if (bytes > maxInflatedBytes) {
     onRejected('bomb');
     throw new MillraceError('BOMB_REFUSED', `${payload.length} bytes grow past ${maxInflatedBytes} bytes`);
   }
+}
+
+/** Whether what was inflated may be one JSON value with lines in it, and is no batch of an agent's. */
+function isOneValue([first]: readonly Buffer[], bytes: number): boolean {
+  return (
+    first !== undefined && bytes <= maxValueBytes && !first.subarray(0, batchStart.length).equals(batchStart)
+  );
 }
 
 async function admitChunks(chunks: Buffer[], context: PayloadContext, collected: Collected): Promise<void> {

@@ -1,6 +1,7 @@
 import type { LogEngine } from './engine.ts';
 import { journalsSettings, journalsSql } from './journals.ts';
 import { readWatermark } from './marks.ts';
+import { ownJournalSql } from './own-journals.ts';
 import { integer, string, stringList } from './sql.ts';
 
 /** Lines of one journal that were skipped and have not come since. */
@@ -28,7 +29,7 @@ export async function readGaps(engine: LogEngine, device: string, most: number):
   const where = `device = ${string(device)}`;
   const journals = await engine.query<{ journal: string; lowest: number; last: number }>(
     `SELECT journal, low AS lowest, toUnixTimestamp64Milli(lastReceived) AS last FROM (${journalsSql([where])})
-     WHERE n < high - low + 1 ORDER BY lastReceived DESC LIMIT ${maxJournals}`,
+     WHERE n < high - low + 1 AND NOT ${ownJournalSql} ORDER BY lastReceived DESC LIMIT ${maxJournals}`,
     journalsSettings,
   );
   const gaps: Omit<Gap, 'since'>[] = [];

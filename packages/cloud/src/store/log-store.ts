@@ -13,6 +13,7 @@ import { byDay, byDayAndDevice, inAll, newestTold, widest } from './lane-answers
 import { LogReader } from './log-reader.ts';
 import type { JournalSeqs, Watermark } from './marks.ts';
 import { migrate } from './migrations/index.ts';
+import { ownJournalSql } from './own-journals.ts';
 import { RareSearches } from './rare-searches.ts';
 import {
   type Deletion,
@@ -150,7 +151,7 @@ export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}
     ...(after === undefined ? [] : [`device > ${string(after)}`]),
   ];
   return `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
-  sum(greatest(toInt64(high - low + 1) - toInt64(n), 0)) AS missing,
+  sumIf(greatest(toInt64(high - low + 1) - toInt64(n), 0), NOT ${ownJournalSql}) AS missing,
   toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
 FROM (${journalsSql(conditions)})
 GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;

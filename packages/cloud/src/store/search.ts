@@ -1,6 +1,7 @@
 import {
   fieldsOf,
   type Level,
+  type LogPage,
   lineId,
   MillraceError,
   type SourceType,
@@ -16,7 +17,7 @@ export interface SearchQuery extends LineConditions {
   limit: number;
   /** By time, then device, journal and seq. */
   order: 'asc' | 'desc';
-  /** Where the page before ended. The other conditions must be the same as then. */
+  /** Where the page before ended, or began. The other conditions must be the same as then. */
   cursor?: string;
 }
 
@@ -90,12 +91,14 @@ LIMIT ${integer(limit)}`;
 }
 
 /** Turns rows into lines, and drops the one too many. */
-export function page(rows: LogRow[], query: SearchQuery): { logs: StoredLine[]; cursor?: string } {
-  const shown = rows.slice(0, query.limit);
+export function page(rows: LogRow[], { limit, order }: SearchQuery): LogPage {
+  const shown = rows.slice(0, limit);
+  const [first] = shown;
   const last = shown.at(-1);
   const logs = shown.map(lineOf);
-  if (rows.length <= query.limit || !last) return { logs };
-  return { logs, cursor: writeCursor(last, query.order) };
+  if (!first || !last) return { logs };
+  const back = writeCursor(first, order === 'asc' ? 'desc' : 'asc');
+  return { logs, ...(rows.length > limit && { cursor: writeCursor(last, order) }), back };
 }
 
 export function lineOf(row: LogRow): StoredLine {
@@ -162,7 +165,7 @@ function readCursor(cursor: string, order: string): Position {
   }
   if (!Array.isArray(value)) throw wrong('not one of ours');
   const [way, ts, device, journal, seq] = value as unknown[];
-  if (way !== order) throw wrong('it belongs to a search in the other order');
+  if (way !== order) throw wrong('it is for a search in the other order');
   if (
     !Number.isSafeInteger(ts) ||
     typeof device !== 'string' ||

@@ -172,6 +172,24 @@ test('what is not there is said to be so', async () => {
   }
 });
 
+test('the OpenAPI document tells of errors as they are sent', async () => {
+  const { paths } = (await (await cloud.get('/api/v1/openapi.json')).json()) as {
+    paths: Record<string, Record<string, { responses: Record<string, { content: object }> }>>;
+  };
+  const operations = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { responses }]) => ({ name: `${method} ${path}`, responses })),
+  );
+  expect(operations.length).toBeGreaterThan(50);
+  for (const { name, responses } of operations) {
+    if (name === 'get /healthz') continue;
+    for (const range of ['4XX', '5XX']) {
+      expect(Object.keys(responses[range]?.content ?? {}), `${range} of ${name}`).toEqual([
+        'application/problem+json',
+      ]);
+    }
+  }
+});
+
 test('devices are listed with what is known of them', async () => {
   await cloud.register('silent');
   const { devices } = (await (await cloud.get('/api/v1/devices')).json()) as {
@@ -257,6 +275,18 @@ test('lines that are stored under another journal id are no gap', async () => {
   expect(await ask()).toMatchObject({ lines: 26, missing: 10, gaps: [{ from: 2, to: 11, lines: 10 }] });
   await again(2, 11, 10);
   expect(await ask()).toEqual({ lines: 26, missing: 0, gaps: [] });
+});
+
+test('nothing is missing of devices that do not number their lines, whoever else sends meanwhile', async () => {
+  const keys = { plain1: await cloud.register('plain1'), plain2: await cloud.register('plain2') };
+  for (const uuid of ['plain1', 'plain2', 'plain1', 'plain2'] as const) {
+    await post(uuid, '{"message":"plain"}\n', keys[uuid]);
+  }
+  for (const uuid of Object.keys(keys)) {
+    const device = await (await cloud.get(`/api/v1/devices/${uuid}`)).json();
+    expect(device).toMatchObject({ lines: 2, missing: 0 });
+    expect(await (await cloud.get(`/api/v1/devices/${uuid}/gaps`)).json()).toEqual({ gaps: [] });
+  }
 });
 
 test('everyone may ask whether all is well', async () => {

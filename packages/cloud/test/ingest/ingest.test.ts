@@ -77,6 +77,14 @@ describe.each(places)('ingest, $name', ({ make }) => {
     ['NDJSON', () => Buffer.from('{"message":"a"}\n\n{"message":"b"}\r\n{"message":"c"}'), ['a', 'b', 'c']],
     ['a batch', () => batch(journal, 1, 2), ['line 1', 'line 2']],
     ['a batch without the last newline', () => batch(journal, 1, 2).subarray(0, -1), ['line 1', 'line 2']],
+    ['a gzip array', () => gzipSync('[{"message":"a"},{"message":"b"}]'), ['a', 'b']],
+    ['zstd of count and logs', () => zstdCompressSync('{"count":1,"logs":[{"message":"a"}]}'), ['a']],
+    ['one gzip message over several lines', () => gzipSync('{\n  "message": "a"\n}\n'), ['a']],
+    [
+      'a gzip array that was cut short',
+      () => gzipSync('[{"message":"a"},{"mess'),
+      ['[{"message":"a"},{"mess'],
+    ],
     ['a gzip batch', () => gzipSync(batch(journal, 1, 2)), ['line 1', 'line 2']],
     [
       'gzip of several members',

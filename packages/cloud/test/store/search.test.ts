@@ -117,6 +117,12 @@ describe.each(placesAndCluster)('search, $name', ({ make }) => {
     expect([...first.logs, ...second.logs].map((line) => line.seq)).toEqual(
       Array.from({ length: 20 }, (_, i) => 40 - i),
     );
+    // And back the way that led here, past where it began.
+    const back = await store.search({ device: 'dev-a', limit: 100, order: 'asc', cursor: second.back });
+    expect(back.logs.map((line) => line.seq)).toEqual([...Array.from({ length: 10 }, (_, i) => 31 + i), 1]);
+    const newest = await store.search({ device: 'dev-a', limit: 1, order: 'desc' });
+    const later = { device: 'dev-a', limit: 1, order: 'asc' as const, cursor: newest.back };
+    expect(await store.search(later)).toEqual({ logs: [] });
   });
 
   test.each<[string, Partial<SearchQuery>, number]>([

@@ -124,6 +124,21 @@ describe('what others write is understood', () => {
   });
 });
 
+test.each([
+  [{ level: 50 }, 'error'],
+  [{ level: '40' }, 'warn'],
+  [{ severity: 'error' }, 'error'],
+  [{ severity: 7 }, 'debug'],
+  [{ lvl: 'crit' }, 'error'],
+  [{ level: 'loud', severity: 'WARNING' }, 'warn'],
+  [{ level: 9001, isStdErr: true }, 'error'],
+  [{ level: -1 }, 'info'],
+  [{ level: 2.5e3 }, 'info'],
+  [{ level: Number.NaN }, 'info'],
+] as const)('the level of %j', (line, level) => {
+  expect(normaliseMessage({ message: 'm', ...line }, now).level).toBe(level);
+});
+
 test('level filters', () => {
   expect(parseLevelFilter('warn+')).toEqual(['warn', 'error']);
   expect(parseLevelFilter('error,debug')).toEqual(['debug', 'error']);
