@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
@@ -36,14 +37,56 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
+/** The build of drizzle-orm for `require`, of the entry that an import names. */
+const drizzle = (entry: string) =>
+  fileURLToPath(import.meta.resolve(`drizzle-orm${entry}`)).replace(/\.js$/, '.cjs');
+
+/**
+ * Tests of plain code: no programs, databases or engines, and nothing that a process has only one of. To start a process
+ * and load its libraries takes longer than most of them run, so they share a few.
+ */
+const plain = [
+  'packages/wire/test/**/*.test.ts',
+  'packages/agent/test/{assemble,classify,clock,delivery,journal,shape,state-report,syslog}/**/*.test.ts',
+  'packages/agent/test/apps/{create-body,plan.property,registry-logins,store}.test.ts',
+  'packages/agent/test/apps/remote/{apply-target,follower}.test.ts',
+  'packages/agent/test/docker/{chunks,held-lines.property,identity,lines,position,short-way.property}.test.ts',
+  'packages/agent/test/docker/files/*{entry,encoded,gaps,files.property,text-lines.property}.test.ts',
+  'packages/agent/test/{files/files.property,files/rotation,journald/cursor}.test.ts',
+  'packages/client/test/event-stream.test.ts',
+  'packages/cloud/test/{clock/skew,patterns/miner,targets/progress,targets/rollout.property}.test.ts',
+  'packages/cloud/test/{query/meaning,query/parse,broker/access,http/inflate,http/parameters}.test.ts',
+  'packages/cloud/test/ingest/{acknowledging,coalescing,exactly-once,overlaps*,seq-ranges}.test.ts',
+  'packages/cloud/test/{retention/sweeper,store/gathering,store/slices,peers/taking-over.property}.test.ts',
+  'packages/millrace/test/logs/{format,options}.test.ts',
+  'packages/millrace/test/{running,terminal}/**/*.test.ts',
+];
+
 export default defineConfig({
+  resolve: {
+    // Node reads a package's long package.json anew for each of its modules: half a second for these, in each test file.
+    alias: ['', '/pg-core', '/pglite', '/node-postgres'].map((entry) => ({
+      find: new RegExp(`^drizzle-orm${entry}$`),
+      replacement: drizzle(entry),
+    })),
+  },
   test: {
-    include: ['packages/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'real',
+          include: ['packages/*/test/**/*.test.ts', 'tests/**/*.test.ts'],
+          exclude: plain,
+        },
+      },
+      { extends: true, test: { name: 'plain', include: plain, isolate: false } },
+    ],
     pool: 'forks',
     // Two cores, both busy: with three files at once the run took as long, and each test half as long again.
     maxWorkers: 2,
     sequence: { sequencer: LongestFirst },
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 120_000,
     env: { UV_THREADPOOL_SIZE: '24' },
     // The embedded PostgreSQL is WebAssembly: to optimise it costs more than a test can win by it.

@@ -1,7 +1,7 @@
 import { expect, test, vi } from 'vitest';
 import { help, kinds, readOptions, UsageError } from '../chaos/options.ts';
 import { Random } from '../chaos/random.ts';
-import { repository, startProgram } from './support/programs.ts';
+import { nodeFlags, repository, startProgram } from './support/programs.ts';
 
 /** Three clouds are started and drained one after another, on cores that other tests use as well. */
 vi.setConfig({ testTimeout: 600_000 });
@@ -20,7 +20,7 @@ interface Result {
 test('nothing is lost and nothing is stored twice while programs are killed and paused and links are cut', async () => {
   const only = ['kill', 'pause', 'cut', 'answer'];
   const args = ['--seed', '20', '--minutes', '0.3', '--broker', 'all', '--only', only.join(',')];
-  await using chaos = startProgram([`${repository}chaos/main.ts`, ...args]);
+  await using chaos = startProgram([...nodeFlags, `${repository}chaos/main.ts`, ...args]);
   const { code } = await chaos.ended(570_000);
   const said = `${chaos.stdout}\n${chaos.stderr}`;
   expect(code, said).toBe(0);

@@ -95,9 +95,8 @@ test('a start shows where everything is, ships its own log without Docker, and s
     await using status = await mosquittoSub({ url }, 'device/+/status');
     await until(() => status.messages.some(({ payload }) => JSON.parse(payload).online === true));
 
-    const { code, tookMs } = await up.end('SIGINT');
-    expect(code).toBe(0);
-    expect(tookMs).toBeLessThan(5000);
+    expect((await up.end('SIGINT')).code).toBe(0);
+    expect(up.stdout + up.stderr).not.toMatch(/did not (answer|stop in time)/);
   }
   {
     await using up = startUp(env);

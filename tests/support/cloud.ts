@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LogMessage } from '@millrace/wire';
+import { copyNewCloud, copyNewRecords } from './cloud-template.ts';
 import { freePort } from './ports.ts';
-import { millrace, type Program, startProgram } from './programs.ts';
-import { copyEmptyRecords } from './records-template.ts';
+import { millrace, nodeFlags, type Program, startProgram } from './programs.ts';
 import { memoryDir } from './tmp.ts';
 import { until } from './wait.ts';
 
@@ -41,7 +41,9 @@ export type CloudReader = Pick<TestCloud, 'get' | 'linesOf' | 'lineCount'>;
 export async function startTestCloud(dataDir?: string, env: Record<string, string> = {}): Promise<TestCloud> {
   await using starting = new AsyncDisposableStack();
   const folder = dataDir ?? starting.use(await memoryDir()).path;
-  if (!env.DATABASE_URL && !existsSync(join(folder, 'records'))) await copyEmptyRecords(folder);
+  if (!env.DATABASE_URL && !existsSync(join(folder, 'records'))) {
+    await (env.CLICKHOUSE_URL ? copyNewRecords(folder) : copyNewCloud(folder));
+  }
   const [mqttPort, wsPort] = [await freePort(), await freePort()];
   const httpPort = env.CLOUD_PORT ?? String(await freePort());
   const settings = {
@@ -56,7 +58,7 @@ export async function startTestCloud(dataDir?: string, env: Record<string, strin
   };
   const url = `http://127.0.0.1:${httpPort}`;
   const start = async () => {
-    const started = startProgram(millrace('cloud'), { env: settings });
+    const started = startProgram([...nodeFlags, ...millrace('cloud')], { env: settings });
     await started.says('The cloud is running.', startMs);
     return started;
   };

@@ -5,6 +5,9 @@ import { until } from './wait.ts';
 /** The repository's folder. */
 export const repository = fileURLToPath(new URL('../../', import.meta.url));
 
+/** How Node was told to run the tests: of use to whatever opens an embedded PostgreSQL, see vitest.config.ts. */
+export const nodeFlags = process.execArgv.filter((flag) => flag === '--liftoff-only');
+
 export interface ProgramOptions {
   env?: Record<string, string>;
   cwd?: string;

@@ -46,10 +46,7 @@ class Story {
   async untilThrough(isSo: () => Promise<boolean>): Promise<void> {
     for (let lives = 0; lives < 60; lives++) {
       await using life = startProgram([program, this.dataDir], {
-        env: {
-          DOCKER_HOST: `unix://${this.gate.socketPath}`,
-          NODE_COMPILE_CACHE: join(this.dataDir, 'compiled'),
-        },
+        env: { DOCKER_HOST: `unix://${this.gate.socketPath}` },
       });
       this.gate.arm(this.deaths % 2 === 0 ? 'after' : 'during', () => {
         if (life.running) process.kill(life.pid, 'SIGKILL');

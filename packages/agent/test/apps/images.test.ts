@@ -8,7 +8,10 @@ import { busyboxImage, startEngine, type TestEngine } from '../../../../tests/su
 import { startRegistry, type TestRegistry } from '../../../../tests/support/registry.ts';
 import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
-import { service, TestApps } from './test-apps.ts';
+import { service as serviceOf, TestApps } from './test-apps.ts';
+
+/** On the machine's network: none has to be made for what is about images. */
+const service = (name: string, fields: object = {}) => serviceOf(name, { networkMode: 'host', ...fields });
 
 let engine: TestEngine;
 let registry: TestRegistry;

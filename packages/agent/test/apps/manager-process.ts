@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { pino } from 'pino';
 import { Apps } from '../../src/apps/apps.ts';
 import { connectEngine } from '../../src/docker/engine.ts';
@@ -11,3 +12,5 @@ const apps = new Apps({
   log: pino({ level: 'info' }),
 });
 await apps.start();
+// Otherwise kept at the end, which no process that is killed comes to: each would compile it all anew.
+flushCompileCache();

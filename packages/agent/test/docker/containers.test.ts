@@ -245,14 +245,22 @@ describe.for(['auto', 'api'] as const)('logs: %s', (logs) => {
       historyMs: 0,
       logs,
     });
+    const open = () => {
+      slow.gate = undefined;
+      gate.resolve();
+    };
+    // Before the monitor, which would wait for the backend: what went wrong is to be said and not to be waited for.
+    using stack = new DisposableStack();
+    stack.defer(open);
     await monitor.start();
-    const { id } = await engine.run({ cmd: printBoth(10_000) });
-    await until(() => slow.lines.length === 1);
-    await engine.docker.getContainer(id).wait();
+    const container = await engine.run({ cmd: printBoth(10_000) });
+    const { id } = container;
+    await until(() => slow.lines.length > 0, { what: 'the first line' });
+    await until(async () => !(await container.inspect()).State.Running, { what: 'the container to end' });
     expect(slow.lines).toHaveLength(1);
-    slow.gate = undefined;
-    gate.resolve();
-    await until(() => slow.messages(id).length === 20_000);
+    open();
+    await until(() => slow.lines.length >= 20_000, { what: () => `all lines, got ${slow.lines.length}` });
+    expect(slow.messages(id, 'stderr')).toEqual(numbered('err', 10_000));
     expect(slow.messages(id, 'stdout')).toEqual(numbered('out', 10_000));
     expect(monitor.state.failures).toBe(20_000);
     expect(messages.filter((text) => text.includes('disk full'))).toHaveLength(1);

@@ -1,6 +1,7 @@
 import { encodeLine, type LogInput } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { anyCharacter } from '../../../../tests/support/text-arbitraries.ts';
 import { LogCursor, type Pass } from '../../src/docker/cursor.ts';
 import { LineReader } from '../../src/docker/lines.ts';
 import { type LogStream, Resume } from '../../src/docker/position.ts';
@@ -36,7 +37,7 @@ const entry = fc.record({
       ...['Traceback (most recent call last):', '{"bad":"\xff"}', `{"long":"${'x'.repeat(11_000)}"}`],
     ),
     fc
-      .string({ unit: 'binary', maxLength: 20 })
+      .string({ unit: anyCharacter, maxLength: 20 })
       .map((text) => `{"s":"\b\t\f\r\x1b\\\\${text.replaceAll('\n', '')}`),
   ),
   /** Its first half comes by itself, as that of a line that is longer than 16 KB. */

@@ -6,8 +6,9 @@ import { gzipSync } from 'node:zlib';
 import mqtt, { type MqttClient } from 'mqtt';
 import { expect, test } from 'vitest';
 import { startClickHouse } from '../../../../tests/support/clickhouse.ts';
+import { copyNewCloud } from '../../../../tests/support/cloud-template.ts';
 import { type Mosquitto, mosquittoSub, startMosquitto } from '../../../../tests/support/mosquitto.ts';
-import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { nodeFlags } from '../../../../tests/support/programs.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { adminToken, startTestCloud, type TestCloud } from '../support/cloud.ts';
@@ -127,7 +128,7 @@ test('a broker that is killed, and back later, loses nothing that it had not con
 test('a cloud that is killed in the middle stores every line once, since it confirms only what is committed', async () => {
   await using broker = await startMosquitto();
   await using dir = await memoryDir();
-  await copyEmptyRecords(dir.path);
+  await copyNewCloud(dir.path);
   const env = {
     ...process.env,
     DATA_DIR: dir.path,
@@ -139,7 +140,10 @@ test('a cloud that is killed in the middle stores every line once, since it conf
   await using children = new AsyncDisposableStack();
   const script = join(import.meta.dirname, '../support/cloud-process.ts');
   const start = async () => {
-    const child = spawn(process.execPath, [script], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [...nodeFlags, script], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const exited = once(child, 'exit');
     children.defer(async () => {
       child.kill('SIGKILL');

@@ -2,7 +2,7 @@ import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pino from 'pino';
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
-import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { copyNewRecords } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { cliTokenFile, Identity, joinKeyFile } from '../../src/identity/identity.ts';
@@ -16,7 +16,7 @@ let records: Records;
 
 beforeAll(async () => {
   dir = await memoryDir();
-  await copyEmptyRecords(dir.path);
+  await copyNewRecords(dir.path);
   records = await Records.open({ dataDir: dir.path, log });
 });
 

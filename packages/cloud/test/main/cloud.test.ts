@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import mqtt from 'mqtt';
 import pino from 'pino';
 import { expect, test } from 'vitest';
-import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { copyNewCloud } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir, tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { cliTokenFile, cloudSettings, joinKeyFile, readCloudConfig, startCloud } from '../../src/index.ts';
@@ -63,7 +63,7 @@ test('a first start makes what it needs, and a second finds it all', async () =>
   });
 });
 
-test('a stop commits and acknowledges what it has read, ends what is open, and takes under 5 s', async () => {
+test('a stop commits and acknowledges what it has read, ends what is open, and leaves nothing behind when its time is up', async () => {
   await using cloud = await startTestCloud();
   const key = await cloud.register('d1');
   using stream = new StreamClient({ url: cloud.url, uuid: 'd1', key, acks: true });
@@ -90,9 +90,8 @@ test('a stop commits and acknowledges what it has read, ends what is open, and t
     );
   }, 5);
   await stream.acked(1000);
-  const started = performance.now();
   await cloud.cloud.stop();
-  expect(performance.now() - started).toBeLessThan(5000);
+  expect(cloud.logged.filter((line) => /did not (answer|stop in time)/.test(line))).toEqual([]);
   clearInterval(load);
   await until(() => stream.response?.readableEnded, { what: 'the stream to end in order' });
   await until(() => !device.connected, { what: 'the broker to let go' });
@@ -122,7 +121,7 @@ test.each(['CLOUD_PORT', 'MQTT_PORT', 'MQTT_WS_PORT'])(
   'a taken %s is an error that names it, and leaves nothing running',
   async (variable) => {
     await using dir = await memoryDir();
-    await copyEmptyRecords(dir.path);
+    await copyNewCloud(dir.path);
     const server = await takenPort();
     const env = { ...onFreePorts, DATA_DIR: dir.path };
     const started = startCloud({ env: { ...env, [variable]: String(server.port) }, log });

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { StoredLine } from '@millrace/wire';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { copyNewStore } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { areStorable, rewriteLine } from '../../src/ingest/strange-lines.ts';
 import { AdmittedLines } from '../../src/ingest/tail.ts';
@@ -176,6 +177,7 @@ function asIngested(one: unknown): string {
 
 beforeAll(async () => {
   dir = await memoryDir();
+  await copyNewStore(join(dir.path, 'store'));
   store = await openStore({ dataDir: join(dir.path, 'store'), log: silent });
   const all = fc.sample(line, { numRuns: 600, seed: 11 });
   for (const [i, device] of ['dev-a', 'DEV-B', "it's"].entries()) {

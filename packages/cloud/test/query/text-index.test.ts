@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { copyNewStore } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { parseQuery, querySql } from '../../src/query/index.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
@@ -13,6 +14,7 @@ let store: LogStore;
 
 beforeAll(async () => {
   dir = await memoryDir();
+  await copyNewStore(join(dir.path, 'store'));
   store = await openStore({ dataDir: join(dir.path, 'store'), log: silent });
   await store.engine.command(`INSERT INTO millrace.logs (device, service, ts, seq, journal, level, message, fields, received)
 SELECT 'dev', 'web', fromUnixTimestamp64Milli(toInt64(number)), number, 'journal01', 'info',

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import pino from 'pino';
 import { expect, test } from 'vitest';
-import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { copyNewRecords } from '../../../../tests/support/cloud-template.ts';
+import { nodeFlags } from '../../../../tests/support/programs.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { lockFolder } from '../../src/records/folder-lock.ts';
@@ -15,7 +16,9 @@ const log = pino({ level: 'silent' });
 const writer = join(import.meta.dirname, 'writer.ts');
 
 async function spawnWriter(dataDir: string) {
-  const child = spawn(process.execPath, [writer, dataDir], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...nodeFlags, writer, dataDir], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const acknowledged: string[] = [];
   let rest = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -28,7 +31,7 @@ async function spawnWriter(dataDir: string) {
 
 test('devices, tokens and presence survive a restart', async () => {
   await using dir = await memoryDir();
-  await copyEmptyRecords(dir.path);
+  await copyNewRecords(dir.path);
   {
     await using records = await Records.open({ dataDir: dir.path, log });
     expect(await records.devices.add({ uuid: 'd1', name: null, keyHash: 'aa', createdAtMs: 5 })).toBe(true);
@@ -54,7 +57,7 @@ test('devices, tokens and presence survive a restart', async () => {
 
 test('what was confirmed survives a SIGKILL in the middle of writes, and a left lock blocks nobody', async () => {
   await using dir = await memoryDir();
-  await copyEmptyRecords(dir.path);
+  await copyNewRecords(dir.path);
   const confirmed = new Set<string>();
   for (const wanted of [5, 40, 120]) {
     const { child, acknowledged } = await spawnWriter(dir.path);
@@ -85,7 +88,7 @@ test('a first start that is killed half-way leaves nothing that a second one tri
 
 test('records of a newer program are refused', async () => {
   await using dir = await memoryDir();
-  await copyEmptyRecords(dir.path);
+  await copyNewRecords(dir.path);
   await (await Records.open({ dataDir: dir.path, log }))[Symbol.asyncDispose]();
   const raw = await PGlite.create(join(dir.path, 'records'));
   await raw.exec(`INSERT INTO millrace_migrations (version, name) VALUES (999, 'from the future')`);
@@ -95,6 +98,7 @@ test('records of a newer program are refused', async () => {
 
 test('a folder is locked while its holder lives, for this process and for others', async () => {
   await using dir = await memoryDir();
+  await copyNewRecords(dir.path);
   const { child, acknowledged } = await spawnWriter(dir.path);
   await until(() => acknowledged.length > 0, { what: 'the writer to hold the lock' });
   await expect(lockFolder(dir.path)).rejects.toMatchObject({ code: 'DATA_DIR_UNUSABLE' });

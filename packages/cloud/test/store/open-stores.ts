@@ -6,6 +6,7 @@ import {
   startClickHouse,
   startClickHouseCluster,
 } from '../../../../tests/support/clickhouse.ts';
+import { copyNewStore } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import type { Retention } from '../../src/store/retention-plan.ts';
@@ -29,6 +30,7 @@ export const places: readonly NamedPlace[] = [
     name: 'embedded',
     make: async () => {
       const dir = await memoryDir();
+      await copyNewStore(join(dir.path, 'store'));
       return {
         open: (options) => openStore({ dataDir: join(dir.path, 'store'), log: silent, ...options }),
         [Symbol.asyncDispose]: () => rm(dir.path, { recursive: true, force: true, maxRetries: 5 }),

@@ -1,6 +1,6 @@
 import type { LogMessage } from '@millrace/wire';
 import pino, { type Logger } from 'pino';
-import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
+import { copyNewCloud } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import type { HttpTuning } from '../../src/http/server.ts';
@@ -47,7 +47,7 @@ export async function startTestCloud({ dataDir, env, tuning }: TestCloudOptions 
     dataDir === undefined
       ? await memoryDir()
       : { path: dataDir, [Symbol.asyncDispose]: async () => undefined };
-  if (dataDir === undefined) await copyEmptyRecords(dir.path);
+  if (dataDir === undefined) await copyNewCloud(dir.path);
   const logged: string[] = [];
   const log: Logger = pino({ level: 'debug' }, { write: (line: string) => logged.push(line) });
   const start = () =>

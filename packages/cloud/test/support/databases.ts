@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import pino from 'pino';
+import { copyNewRecords } from '../../../../tests/support/cloud-template.ts';
 import { type PostgresServer, startPostgres } from '../../../../tests/support/postgres.ts';
-import { copyEmptyRecords } from '../../../../tests/support/records-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { Records } from '../../src/records/records.ts';
 
@@ -25,7 +25,7 @@ export async function startDatabase(kind: (typeof databaseKinds)[number]): Promi
     async fresh() {
       const dataDir = join(root.path, String(++folders));
       if (server) return { dataDir, databaseUrl: await server.database() };
-      await copyEmptyRecords(dataDir);
+      await copyNewRecords(dataDir);
       return { dataDir };
     },
     async [Symbol.asyncDispose]() {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import { nodeFlags } from '../../../../tests/support/programs.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { adminToken, joinKey } from './cloud.ts';
@@ -19,7 +20,7 @@ export async function startProcess(
   env: Record<string, string> = {},
 ): Promise<CloudProcess> {
   const dir = await memoryDir();
-  const child: ChildProcess = spawn(process.execPath, [cloudProcess], {
+  const child: ChildProcess = spawn(process.execPath, [...nodeFlags, cloudProcess], {
     env: {
       ...process.env,
       ...{ DATA_DIR: dir.path, DATABASE_URL: databaseUrl, CLOUD_HOST: '127.0.0.1' },

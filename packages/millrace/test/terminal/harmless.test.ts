@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { anyCharacter } from '../../../../tests/support/text-arbitraries.ts';
 import { harmless } from '../../src/terminal/harmless.ts';
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there
@@ -27,7 +28,7 @@ test('colours are kept on a terminal and end with the text, and dropped in a pip
 
 test('whatever comes in, nothing that a terminal acts on goes out but colours', () => {
   const pieces = fc.oneof(
-    fc.string({ unit: 'binary' }),
+    fc.string({ unit: anyCharacter }),
     fc.constantFrom(esc, '[', '31m', `${esc}[`, `${esc}[0m`, `${esc}[1A`, ';', '\x9b', '\u2066', '\n'),
   );
   fc.assert(

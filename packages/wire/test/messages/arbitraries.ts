@@ -1,10 +1,11 @@
 import * as fc from 'fast-check';
+import { anyCharacter } from '../../../../tests/support/text-arbitraries.ts';
 import type { LogInput, LogMessage } from '../../src/index.ts';
 import { levels, sourceTypes } from '../../src/index.ts';
 
 /** Text as hostile as JavaScript can hold it: any UTF-16 units, lone surrogates and NUL among them. */
 export const hostileText = fc.oneof(
-  fc.string({ unit: 'binary' }),
+  fc.string({ unit: anyCharacter }),
   fc.string({ unit: 'grapheme' }),
   fc
     .array(fc.integer({ min: 0, max: 0xffff }), { maxLength: 40 })

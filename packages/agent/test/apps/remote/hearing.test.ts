@@ -159,7 +159,7 @@ test('a device that is not to be deployed to asks and hears nothing, and may cha
 test('killed between hearing of a target and having written it down, a device has all of it in the end, or nothing', async () => {
   await using dir = await tempDir();
   let cloud = await startTargetCloud();
-  const env = envOf(dir.path, { CLOUD_ENDPOINT: cloud.url, NODE_COMPILE_CACHE: join(dir.path, 'compiled') });
+  const env = envOf(dir.path, { CLOUD_ENDPOINT: cloud.url });
   const saved = async () => {
     const path = join(dir.path, 'apps.json');
     if (!existsSync(path)) return undefined;
