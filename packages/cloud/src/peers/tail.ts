@@ -23,6 +23,8 @@ export interface PeersTailOptions extends TailPeers {
   onGap: () => void;
   signal: AbortSignal;
   log: Logger;
+  /** A process from which nothing comes for so long is followed anew. Default: 45 s, three of its heartbeats. */
+  silentMs?: number;
 }
 
 const lookMs = 1000;
@@ -82,11 +84,13 @@ export async function followPeers(options: PeersTailOptions): Promise<void> {
 }
 
 async function followPeer(peer: PeerRecord, options: PeersTailOptions, answered: () => void): Promise<void> {
-  const { address, authorization, signal, log } = options;
+  const { address, authorization, signal, log, silentMs = 45_000 } = options;
+  const silence = new AbortController();
+  const silent = setTimeout(() => silence.abort(new Error('it says nothing')), silentMs);
   try {
     const response = await fetch(new URL(address, peer.url), {
       headers: { authorization, [forwardedHeader]: '1' },
-      signal,
+      signal: AbortSignal.any([signal, silence.signal]),
     });
     if (!response.ok || !response.body) {
       await response.body?.cancel();
@@ -95,6 +99,7 @@ async function followPeer(peer: PeerRecord, options: PeersTailOptions, answered:
     const decoder = new TextDecoder();
     let text = '';
     for await (const chunk of response.body) {
+      silent.refresh();
       text += decoder.decode(chunk, { stream: true });
       for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
         takeEvent(text.slice(0, end), options);
@@ -107,6 +112,8 @@ async function followPeer(peer: PeerRecord, options: PeersTailOptions, answered:
   } catch (error) {
     if (!signal.aborted)
       log.debug({ peer: peer.url, reason: errorText(error) }, 'peers: a tail broke; it is tried again');
+  } finally {
+    clearTimeout(silent);
   }
 }
 

@@ -57,6 +57,8 @@ export async function* follow(options: FollowOptions): AsyncGenerator<StoredLine
         // Lines older than the oldest shown were left out on purpose, and must not come back as missed ones.
         const oldest = logs.length === limit ? logs.at(-1)?.timestamp : undefined;
         if (limit > 0) fromMs = Math.max(openingMs - slackMs, filter.sinceMs ?? 0, (oldest ?? -1) + 1);
+        // A device whose clock is ahead must not hide what others send from now on.
+        fromMs = Math.min(fromMs, openingMs);
         floorMs = fromMs;
         for (const line of logs.reverse()) if (known.add(line)) yield line;
       } else {

@@ -77,6 +77,16 @@ test('lines beyond the limit do not come back as missed ones', async () => {
   expect(followed.seqs).toEqual([7, 8, 9, 10, 11]);
 });
 
+test('a device whose clock is ahead hides nothing that others send', async () => {
+  await using scripted = await new ScriptedServer().start();
+  scripted.stored.push(line(1, { agoMs: -3_600_000 }));
+  await using followed = following(scripted, { limit: 1 });
+  await until(() => followed.seqs.length === 1 && scripted.watchers === 1);
+  scripted.stored.push(line(2, { agoMs: -1 }));
+  scripted.skip(1);
+  await until(() => followed.seqs.length === 2, { what: 'the line of another' });
+});
+
 test('with a limit of 0 only what arrives is shown', async () => {
   await using scripted = await new ScriptedServer().start();
   scripted.stored.push(line(1, { agoMs: 50 }));
