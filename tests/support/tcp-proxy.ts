@@ -101,8 +101,9 @@ export async function startTcpProxy(options: TcpProxyOptions): Promise<TcpProxy>
       state = 'open';
     },
     slow(upBytesPerSecond) {
-      uplink?.end();
-      uplink = new Uplink(upBytesPerSecond);
+      // What waits already goes on at the new rate: a chunk less would break its connection.
+      uplink ??= new Uplink();
+      uplink.pace(upBytesPerSecond);
     },
     onUp: undefined,
     async [Symbol.asyncDispose]() {
@@ -120,12 +121,12 @@ const packetBytes = 1400;
 /** A wire of a fixed rate. Each connection has one chunk waiting at most, and one packet of each leaves in turn. */
 class Uplink {
   readonly #waiting: { to: Socket; chunk: Buffer; done: () => void }[] = [];
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer = setInterval(() => this.#tick(), tickMs);
+  #bytesPerTick = 0;
   #allowance = 0;
 
-  constructor(bytesPerSecond: number) {
-    const perTick = (bytesPerSecond * tickMs) / 1000;
-    this.#timer = setInterval(() => this.#tick(perTick), tickMs);
+  pace(bytesPerSecond: number): void {
+    this.#bytesPerTick = (bytesPerSecond * tickMs) / 1000;
   }
 
   send(to: Socket, chunk: Buffer, done: () => void): void {
@@ -136,7 +137,8 @@ class Uplink {
     clearInterval(this.#timer);
   }
 
-  #tick(bytes: number): void {
+  #tick(): void {
+    const bytes = this.#bytesPerTick;
     this.#allowance = Math.min(this.#allowance + bytes, 10 * bytes);
     while (this.#allowance > 0) {
       const next = this.#waiting.shift();

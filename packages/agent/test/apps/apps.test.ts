@@ -9,7 +9,8 @@ import { labelNames } from '../../src/apps/engine/labels.ts';
 import { service, TestApps } from './test-apps.ts';
 
 const run = promisify(execFile);
-const neverPasses = { test: 'false', interval: '100ms', startPeriod: '10m' };
+/** Asked seldom, since each time is a process in the container. */
+const neverPasses = { test: 'false', interval: '5s', startPeriod: '10m' };
 
 async function touch({ docker }: TestEngine, id: string, path: string): Promise<void> {
   const container = docker.getContainer(id);
@@ -37,6 +38,11 @@ describe('on one device', () => {
     await apps[Symbol.asyncDispose]();
     await dir[Symbol.asyncDispose]();
   });
+  /** So that the engine does not go on asking for its health while others are tested. */
+  const remove = async (appId: number) => {
+    await apps.ask('DELETE', `/apps/${appId}`);
+    await apps.gone(appId);
+  };
 
   test('an app is deployed as with curl, without a content type; once more changes nothing', async () => {
     await engine.docker.getImage(busyboxImage).tag({ repo: 'nginx', tag: 'alpine' });
@@ -164,6 +170,7 @@ services:
     expect(init.FinishedAt < web.StartedAt).toBe(true);
     const healthyAt = db.Health?.Log.find(({ ExitCode }) => ExitCode === 0)?.End as unknown as string;
     expect(new Date(healthyAt) <= new Date(web.StartedAt)).toBe(true);
+    await remove(1004);
   });
 
   test('a release that is not healthy gives way to the one before, in the same container', async () => {
@@ -197,6 +204,7 @@ services:
     expect(await apps.told()).toContain(
       'App 1005: release 2 failed: service web is unhealthy; going back to release 1',
     );
+    await remove(1005);
   });
 
   test('a service that ends again and again is left to the engine, and told of', async () => {
