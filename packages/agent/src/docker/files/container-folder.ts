@@ -24,6 +24,15 @@ export interface EngineRotation {
 /** Twice what an engine was seen to write into one log. */
 const maxBytesPerMs = 40_000;
 
+/** For so long a thread that also collects garbage and compresses may not look at a log. */
+const longestStallMs = 100;
+
+/** Whether files of the log may come and go while nobody looks who does anything else. */
+export function needsHolder({ lookAgainMs, rotation }: ContainerFolder): boolean {
+  // Of a file that is cut nothing can be held.
+  return lookAgainMs < longestStallMs && rotation !== undefined && rotation.maxFiles > 1;
+}
+
 /** Reads `config.v2.json` and `hostconfig.json` of a container's folder; what is missing has defaults. */
 export function lookInto(folder: string): ContainerFolder {
   const config = objectIn(join(folder, 'config.v2.json'));

@@ -26,6 +26,12 @@ export class LogWriter {
     writeFileSync(this.path, '');
   }
 
+  /** What the engine keeps beside a log that it rotates. */
+  configure(config: Record<string, string>): void {
+    const hostConfig = { LogConfig: { Type: 'json-file', Config: config } };
+    writeFileSync(join(this.folder, 'hostconfig.json'), JSON.stringify(hostConfig));
+  }
+
   /** Lets the clock go on, or back. */
   pass(nanos: number): void {
     this.nanos += BigInt(nanos);
