@@ -102,9 +102,18 @@ export class LogChain {
     this.hold();
   }
 
-  /** It is going to be written to fast, or may be. */
+  /** It is written to fast. */
   expectRotation(): void {
-    if (!this.held) this.options.holder?.prepare();
+    if (this.held) return;
+    this.options.holder?.prepare();
+    this.leaveToReadyHolder();
+  }
+
+  /** Leaves it to the holder before it is rotated for the first time, if that costs nothing but looking. */
+  leaveToReadyHolder(): void {
+    if (this.held || this.isOpening || !this.options.holder?.isReady) return;
+    this.leaveToHolder();
+    this.unlock();
   }
 
   /** From now on each rotation is told by {@link noteRename}. */
@@ -120,9 +129,12 @@ export class LogChain {
    */
   hold(): void {
     if (this.isOpening) return;
-    // It has just looked: not to be in its way is better than to do the same.
-    if (this.held && !this.held.isLate) this.adopt(this.held);
-    else this.look();
+    if (this.held) {
+      this.adopt(this.held);
+      // Where it has just looked, not to be in its way is better than to do the same.
+      if (this.held && (!this.held.isLate || this.holdsNewest())) return;
+    }
+    this.look();
   }
 
   /** What comes behind the end of the current file, which {@link wasFinal} when it was read. */

@@ -175,6 +175,7 @@ export class FileReader {
     const watcher = this.isHurried ? this.watchRotation() : undefined;
     try {
       await turns.take((buffer) => this.findPlace(buffer));
+      this.chain.leaveToReadyHolder();
       while (!signal.aborted) {
         // Asked before reading: what was written by then is read.
         const hadEnded = this.hasEnded;

@@ -82,8 +82,7 @@ export class LogFiles implements Disposable {
     const folder = join(this.folder, id);
     try {
       const watcher = watch(folder, { persistent: false }, (_, name) => {
-        // Its process begins a tenth of a second later, and may write at once.
-        if (name === 'hostconfig.json' && needsHolder(lookInto(folder))) this.holder.prepare();
+        if (name === 'hostconfig.json') this.foresee(folder);
         this.look(id, path);
       });
       watcher.on('error', () => this.forget(id));
@@ -94,7 +93,13 @@ export class LogFiles implements Disposable {
     }
     const [oldest] = this.awaited.keys();
     if (this.awaited.size > maxAwaited && oldest !== undefined) this.forget(oldest);
+    this.foresee(folder);
     this.look(id, path);
+  }
+
+  /** A container's process begins a tenth of a second after it was made, and may write at once. */
+  private foresee(folder: string): void {
+    if (needsHolder(lookInto(folder))) this.holder.prepare();
   }
 
   private look(id: string, path: string): void {

@@ -1,11 +1,14 @@
+import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
-import type { Worker } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
 import { until } from '../../../../../tests/support/wait.ts';
+import { lookInto, needsHolder } from '../../../src/docker/files/container-folder.ts';
 import { LogHolder } from '../../../src/docker/files/holder/holder.ts';
 import { BatchJournal } from './batch-journal.ts';
 import { LogWriter } from './log-writer.ts';
+import type { RotatingWriterStart } from './rotating-writer.ts';
 import { TestReader } from './test-reader.ts';
 
 const id = 'c'.repeat(64);
@@ -146,6 +149,36 @@ test('no more files are held than may be: of the others each is on record', asyn
   const missing = held.journal.gaps.reduce((files, { fields }) => files + Number(fields?.files), 0);
   expect(missing).toBe(all.length - lines.length);
   expect(missing).toBeGreaterThan(10);
+});
+
+test('a writer that nobody waits for: each of its lines is read once, or its file is on record', async () => {
+  await using dir = await tempDir();
+  await using held = new HeldCase(dir.path);
+  await held.isHeld();
+  const files = 500;
+  const before = held.journal.text('stdout');
+  const workerData: RotatingWriterStart = { folder: dir.path, id, files, maxFiles: 2, pauseMs: 0.5 };
+  const writer = new Worker(new URL('./rotating-writer.ts', import.meta.url), { workerData });
+  await once(writer, 'exit');
+  const read = () => held.journal.text('stdout').slice(before.length).split('\n').slice(0, -1);
+  await until(() => read().at(-1) === `fast ${files - 1}`, { what: () => String(read().at(-1)) });
+  const numbers = read().map((line) => Number(line.slice(5)));
+  expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
+  const missing = held.journal.gaps.reduce((sum, { fields }) => sum + Number(fields?.files), 0);
+  expect(missing).toBe(files - numbers.length);
+});
+
+test.for([
+  { size: '100k', files: '3', isHeld: true },
+  { size: '1m', files: '3', isHeld: true },
+  { size: '10m', files: '3', isHeld: false },
+  // That one is cut, and nothing of it can be held.
+  { size: '100k', files: '1', isHeld: false },
+])('$files files of $size: whether the thread is needed', async ({ size, files, isHeld }) => {
+  await using dir = await tempDir();
+  const writer = new LogWriter(dir.path, id);
+  writer.configure({ 'max-size': size, 'max-file': files });
+  expect(needsHolder(lookInto(writer.folder))).toBe(isHeld);
 });
 
 test('a log that rests is let go, and the thread ends; it is read all the same', async () => {

@@ -23,7 +23,7 @@ export class LogWriter {
     this.folder = join(containers, id);
     this.path = join(this.folder, `${id}-json.log`);
     mkdirSync(this.folder, { recursive: true });
-    writeFileSync(this.path, '');
+    if (!existsSync(this.path)) writeFileSync(this.path, '');
   }
 
   /** What the engine keeps beside a log that it rotates. */
