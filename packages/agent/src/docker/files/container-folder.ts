@@ -19,6 +19,7 @@ export interface EngineRotation {
   fileBytes: number;
   /** How many are kept; with 1 the file is cut. */
   maxFiles: number;
+  isCompressed: boolean;
 }
 
 /** Twice what an engine was seen to write into one log. */
@@ -62,7 +63,8 @@ export function lookInto(folder: string): ContainerFolder {
 function rotationOf(logConfig: LogConfig | undefined): EngineRotation | undefined {
   const fileBytes = logConfig?.Type === 'json-file' ? rotationBytes(logConfig) : undefined;
   if (fileBytes === undefined) return undefined;
-  return { fileBytes, maxFiles: Math.max(1, Number(logConfig?.Config?.['max-file']) || 1) };
+  const { 'max-file': maxFile, compress } = logConfig?.Config ?? {};
+  return { fileBytes, maxFiles: Math.max(1, Number(maxFile) || 1), isCompressed: compress === 'true' };
 }
 
 function objectIn(path: string): Record<string, unknown> | undefined {

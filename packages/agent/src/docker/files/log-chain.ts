@@ -200,18 +200,33 @@ export class LogChain {
     file.gap = undefined;
     if (gap?.files === undefined) return gap;
     let files = gap.files;
-    for (let attempt = 0; attempt < maxAttempts; attempt++) {
-      this.hold();
-      const { seen } = this.rotations;
-      // What is open by now the kernel has told of then. If that is still all that there is, its account is complete.
-      await this.rotations.told();
-      if (seen !== this.rotations.seen || !this.holdsNewest()) continue;
-      files += this.rotations.missed();
-      break;
+    if (await this.isCounted()) files += this.rotations.missed();
+    else {
+      const [, next] = this.files;
+      // Then with the next one.
+      if (next) next.gap ??= { reason: 'rotated', files: 0 };
     }
     const { fileBytes } = this.options.rotation ?? {};
     if (files === 0) return undefined;
     return { reason: 'rotated', files, ...(fileBytes !== undefined && { bytes: files * fileBytes }) };
+  }
+
+  /** Whether the kernel has told of all rotations so far. */
+  private async isCounted(): Promise<boolean> {
+    for (let attempt = 0; attempt < maxAttempts; attempt++) {
+      this.hold();
+      const { seen } = this.rotations;
+      // What is open by now it has told of then. If that is still all that there is, its account is complete.
+      await this.rotations.told();
+      if (seen === this.rotations.seen && this.holdsNewest()) return true;
+    }
+    return false;
+  }
+
+  /** How many files there may be, where the engine compresses none. */
+  private get plainFiles(): number | undefined {
+    const { rotation } = this.options;
+    return rotation?.isCompressed ? undefined : rotation?.maxFiles;
   }
 
   private get room(): number {
@@ -222,7 +237,10 @@ export class LogChain {
   private add(files: readonly LogFile[], isNext: boolean): void {
     const [next] = files;
     const last = this.files.at(-1);
-    if (!next || !last) return;
+    if (!next || !last) {
+      closeAll(files);
+      return;
+    }
     this.noteRotation(files.length);
     // The engine has closed it before it renamed it.
     for (const file of [last, ...files.slice(0, -1)]) file.isFinal = true;
@@ -252,7 +270,7 @@ export class LogChain {
     const last = this.files.at(-1);
     const { path } = this.options;
     if (!last || this.holdsNewest() || this.room <= 0) return;
-    const newer = openNewer(path, last.identity, openLogFile);
+    const newer = openNewer(path, last.identity, openLogFile, this.plainFiles);
     if (newer) this.add(newer.files, newer.isNext);
     if (this.isFast && !this.held) this.leaveToHolder();
   }
@@ -263,7 +281,8 @@ export class LogChain {
     const knownIdentity = this.files.at(-1)?.identity;
     if (!holder || !lookAgainMs || !knownIdentity) return;
     const everyMs = Math.max(leastEveryMs, lookAgainMs / looksPerLife);
-    this.held = holder.hold({ path, knownIdentity, room: this.room, everyMs });
+    const { plainFiles, room } = this;
+    this.held = holder.hold({ path, knownIdentity, plainFiles, room, everyMs });
   }
 
   /** Keeps the holder from looking, and adds what it has opened. `false` while it is looking. */

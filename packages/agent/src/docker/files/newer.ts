@@ -40,16 +40,37 @@ export interface Newer<T> {
 }
 
 /**
+ * The names from the known file's on, oldest first, or all that there are: by asking for each. Who lists a folder waits
+ * for whoever renames in it, and that one may be without a processor for long.
+ *
+ * @param maxFiles so many the engine keeps, and compresses none
+ */
+function namesFrom(path: string, knownIdentity: string, maxFiles: number): string[] {
+  const names: string[] = [];
+  for (let number = 0; number < maxFiles; number++) {
+    const name = number === 0 ? path : `${path}.${number}`;
+    const identity = identityAt(name);
+    if (identity === undefined) continue;
+    names.unshift(name);
+    if (identity === knownIdentity) break;
+  }
+  return names;
+}
+
+/**
  * Opens the files that have come behind the one that is known, without waiting for anything. `undefined` when that
  * cannot be told right now: a rotation is under way, or files are compressed, which a name tells nothing of.
+ *
+ * @param maxFiles that are kept, where none is compressed
  */
 export function openNewer<T extends Opened>(
   path: string,
   knownIdentity: string,
   open: (path: string) => T,
+  maxFiles?: number,
 ): Newer<T> | undefined {
   for (let attempt = 0; attempt < maxAttempts; attempt++) {
-    const names = namesOf(path);
+    const names = maxFiles === undefined ? namesOf(path) : namesFrom(path, knownIdentity, maxFiles);
     if (names.at(-1) !== path) continue;
     const identities = names.map(identityAt);
     const known = identities.lastIndexOf(knownIdentity);

@@ -95,7 +95,12 @@ class Expected {
 
 async function play(script: readonly Step[], options: TestReaderOptions, folder: string): Promise<void> {
   const writer = new LogWriter(folder, 'c'.repeat(64));
-  if (options.holder) writer.configure({ 'max-size': '1k', 'max-file': '100' });
+  if (options.holder)
+    writer.configure({
+      'max-size': '1k',
+      'max-file': '100',
+      compress: String(script.some((step) => step.do === 'rotate' && step.compress)),
+    });
   const journal = new BatchJournal();
   const expected = new Expected();
   let reader: TestReader | undefined;

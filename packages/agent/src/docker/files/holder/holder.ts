@@ -12,7 +12,7 @@ export interface LogHolderOptions {
   restMs?: number;
 }
 
-export interface HoldOptions extends Pick<HoldOrder, 'path' | 'knownIdentity' | 'everyMs'> {
+export interface HoldOptions extends Pick<HoldOrder, 'path' | 'knownIdentity' | 'plainFiles' | 'everyMs'> {
   /** How many files may be held besides those that are open. */
   room: number;
 }

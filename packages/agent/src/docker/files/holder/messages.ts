@@ -26,6 +26,8 @@ export interface HoldOrder {
   path: string;
   /** The newest file that is open. The agent keeps it open, so that no other can be taken for it. */
   knownIdentity: string;
+  /** How many files there may be, where none is compressed. */
+  plainFiles: number | undefined;
   /** How often the log is looked at. */
   everyMs: number;
   shared: Int32Array;

@@ -81,7 +81,7 @@ function look(log: Log): boolean {
   const identity = identityAt(path);
   // Where there is none, a rotation is under way.
   if (identity === undefined || identity === log.knownIdentity) return true;
-  const newer = openNewer(path, log.knownIdentity, open);
+  const newer = openNewer(path, log.knownIdentity, open, log.plainFiles);
   if (newer === undefined) return true;
   const newest = newer.files.at(-1);
   if (!newest) return true;
