@@ -51,13 +51,20 @@ const bringAlong = {
   setup({ onLoad }) {
     onLoad({ filter: /packages[\\/]agent[\\/]src[\\/].*\.ts$/ }, ({ path }) => {
       const text = readFileSync(path, 'utf8');
-      const contents = text.replace(/createRequire\(import\.meta\.url\)\(('[^']+')\)/g, 'require($1)');
+      const contents = text
+        .replace(/createRequire\(import\.meta\.url\)\(('[^']+')\)/g, 'require($1)')
+        .replace(threadUrl, `new URL('./${threadName}.cjs', import.meta.url)`);
       return { contents, loader: 'ts' };
     });
   },
 };
 
-// Libraries that an agent loads when something asks for them lie beside the bundle, whose text stays in memory.
+// What runs in a thread of its own lies beside the bundle, and so do…
+const threadName = 'log-holder';
+const threadSource = join(root, 'packages', 'agent', 'src', 'docker', 'files', 'holder', 'thread.ts');
+const threadUrl = "new URL('./thread.ts', import.meta.url)";
+
+// …libraries that an agent loads when something asks for them lie beside the bundle, whose text stays in memory.
 const apart = ['mqtt', 'prom-client', 're2js', 'yaml'];
 const loadFromBeside = {
   name: 'load-from-beside',
@@ -130,8 +137,16 @@ await build({
   plugins: [loadWhenUsed],
 });
 
+const { metafile: threadMetafile } = await build({
+  ...alike,
+  entryPoints: { [threadName]: threadSource },
+  outdir: dirname(outfile),
+  outExtension: { '.js': '.cjs' },
+  metafile: true,
+});
+
 // What it was made of, so that a start sees when it is out of date.
-const inputs = Object.keys(metafile.inputs)
+const inputs = Object.keys({ ...metafile.inputs, ...threadMetafile.inputs })
   .filter((input) => !input.includes('node_modules/') && !/^(unused|when-used):/.test(input))
   .map((input) => relative(dirname(outfile), join(root, input)));
 writeFileSync(join(dirname(outfile), 'agent.inputs.json'), `${JSON.stringify(inputs, undefined, 1)}\n`);

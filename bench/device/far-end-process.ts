@@ -6,16 +6,18 @@
  */
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { constants, setPriority } from 'node:os';
 import { createGunzip } from 'node:zlib';
 import { type Ack, AckWriter } from '../../packages/cloud/src/http/ack-writer.ts';
 import { BatchDecoder } from '../../packages/wire/src/index.ts';
-import type { FarEndCount, FarEndStart } from './far-end.ts';
+import type { FarEndArrivals, FarEndCount, FarEndStart } from './far-end.ts';
 
 const heartbeatMs = 20_000;
 
 process.once('message', (start: FarEndStart) => run(start));
 
-function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
+function run({ socketPath, root, containerId, commitMs, keepsText, isRemote }: FarEndStart): void {
+  if (isRemote) setPriority(constants.priority.PRIORITY_LOW);
   const container = { Id: containerId, Names: ['/web'], Labels: {}, State: 'running' };
   let watcher: ServerResponse | undefined;
   let isStarted = false;
@@ -29,6 +31,8 @@ function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
     else response.end('OK');
   });
   const count: FarEndCount = { lines: 0, batches: 0, wireBytes: 0 };
+  /** What each request carried: looked through at the end, so that it costs nothing meanwhile. */
+  const texts: Buffer[][] = [];
   const cloud = createServer((request, response) => {
     if (request.method === 'PATCH') {
       // A report of the device's state.
@@ -45,6 +49,8 @@ function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
       count.wireBytes += chunk.length;
     });
     let stored: Ack | undefined;
+    const text: Buffer[] = [];
+    if (keepsText) texts.push(text);
     const commit = () => {
       if (stored) acks.write(stored);
       stored = undefined;
@@ -52,6 +58,7 @@ function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
     const commits = setInterval(commit, commitMs);
     response.on('close', () => clearInterval(commits));
     gunzip.on('data', (chunk: Buffer) => {
+      if (keepsText) text.push(chunk);
       for (const { header, firstSeq, count: lines } of decoder.push(chunk)) {
         if (!header || firstSeq === null) throw new Error('a line without a batch');
         count.lines += lines;
@@ -69,6 +76,7 @@ function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
   });
   process.on('message', (message) => {
     if (message === 'count') process.send?.(count);
+    if (message === 'arrivals') process.send?.(arrivalsIn(texts));
     if (message !== 'start') return;
     isStarted = true;
     const actor = { ID: containerId, Attributes: { name: 'web' } };
@@ -77,4 +85,23 @@ function run({ socketPath, root, containerId, commitMs }: FarEndStart): void {
   engine.listen(socketPath, () => {
     cloud.listen(0, '127.0.0.1', () => process.send?.((cloud.address() as AddressInfo).port));
   });
+}
+
+/** Lines of `web-log.ts` by their request's number, each of which is another's, and what is on record as missing. */
+function arrivalsIn(texts: readonly Buffer[][]): FarEndArrivals {
+  const seen = new Set<string>();
+  const arrivals: FarEndArrivals = { distinct: 0, doubled: 0, gapFiles: 0, otherGaps: 0 };
+  for (const text of texts) {
+    const all = Buffer.concat(text).toString('latin1');
+    for (const [, request = ''] of all.matchAll(/\\"request\\":\\"([0-9a-f]{8})/g)) {
+      if (seen.has(request)) arrivals.doubled++;
+      seen.add(request);
+    }
+    for (const [, files] of all.matchAll(/"gap":"\w+"(?:,"files":(\d+))?/g)) {
+      if (files) arrivals.gapFiles += Number(files);
+      else arrivals.otherGaps++;
+    }
+  }
+  arrivals.distinct = seen.size;
+  return arrivals;
 }

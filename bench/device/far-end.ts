@@ -12,6 +12,20 @@ export interface FarEndStart {
   containerId: string;
   /** How often the cloud commits what has come, and acknowledges that. */
   commitMs: number;
+  /** Keeps all that arrives, to be asked for its {@link FarEndArrivals}. */
+  keepsText: boolean;
+  /** It stands back where others want the processor, as a cloud would that is another machine. */
+  isRemote: boolean;
+}
+
+/** What has arrived of the lines of `web-log.ts`. */
+export interface FarEndArrivals {
+  distinct: number;
+  doubled: number;
+  /** Files that are on record as missing. */
+  gapFiles: number;
+  /** Records of which the number of files is not known. */
+  otherGaps: number;
 }
 
 /** How far the cloud is. */
@@ -21,6 +35,9 @@ export interface FarEndCount {
   /** Of the bodies of requests. */
   wireBytes: number;
 }
+
+export type FarEndOptions = Pick<FarEndStart, 'commitMs'> &
+  Partial<Pick<FarEndStart, 'keepsText' | 'isRemote'>>;
 
 const containerId = 'c'.repeat(64);
 
@@ -33,7 +50,7 @@ export class FarEnd implements Disposable {
   readonly #process: ChildProcess;
   #cloudPort = 0;
 
-  private constructor(dir: string, commitMs: number) {
+  private constructor(dir: string, { commitMs, keepsText = false, isRemote = false }: FarEndOptions) {
     const root = join(dir, 'docker');
     const socketPath = join(dir, 'docker.sock');
     this.dockerHost = `unix://${socketPath}`;
@@ -45,11 +62,18 @@ export class FarEnd implements Disposable {
       JSON.stringify({ ID: containerId, Name: '/web', Config: {} }),
     );
     this.#process = fork(fileURLToPath(new URL('far-end-process.ts', import.meta.url)));
-    this.#process.send({ socketPath, root, containerId, commitMs } satisfies FarEndStart);
+    this.#process.send({
+      socketPath,
+      root,
+      containerId,
+      commitMs,
+      keepsText,
+      isRemote,
+    } satisfies FarEndStart);
   }
 
-  static async start(dir: string, { commitMs }: { commitMs: number }): Promise<FarEnd> {
-    const farEnd = new FarEnd(dir, commitMs);
+  static async start(dir: string, options: FarEndOptions): Promise<FarEnd> {
+    const farEnd = new FarEnd(dir, options);
     farEnd.#cloudPort = await farEnd.#answer<number>();
     return farEnd;
   }
@@ -66,6 +90,12 @@ export class FarEnd implements Disposable {
   count(): Promise<FarEndCount> {
     const answer = this.#answer<FarEndCount>();
     this.#process.send('count');
+    return answer;
+  }
+
+  arrivals(): Promise<FarEndArrivals> {
+    const answer = this.#answer<FarEndArrivals>();
+    this.#process.send('arrivals');
     return answer;
   }
 

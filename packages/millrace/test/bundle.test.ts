@@ -1,9 +1,11 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort } from '../../../tests/support/ports.ts';
 import { repository, startProgram } from '../../../tests/support/programs.ts';
 import { tempDir } from '../../../tests/support/tmp.ts';
+import { until } from '../../../tests/support/wait.ts';
 import { freshBundle } from '../bin/bundle.mjs';
 
 test('a bundle is used only while none of its sources has changed or is gone', async () => {
@@ -44,12 +46,13 @@ test('the agent runs from its bundle alone', async () => {
   const shapingFile = join(dir.path, 'shaping.yaml');
   writeFileSync(shapingFile, "rules:\n  - drop: ['^noise']\n");
   const [apiPort, brokerPort] = [await freePort(), await freePort()];
+  using engine = emptyEngine(dir.path);
   // No folder of dependencies is in reach from there, and no source. Each library that lies beside is asked for.
   await using agent = startProgram(['bin/millrace.mjs', 'agent'], {
     cwd: dir.path,
     env: {
       DATA_DIR: join(dir.path, 'data'),
-      DOCKER_HOST: `unix://${dir.path}/none`,
+      DOCKER_HOST: engine.host,
       SHAPING_FILE: shapingFile,
       MQTT_BROKER: `mqtt://127.0.0.1:${brokerPort}`,
       DEVICE_API_PORT: String(apiPort),
@@ -61,5 +64,43 @@ test('the agent runs from its bundle alone', async () => {
   const metrics = await fetch(`http://127.0.0.1:${apiPort}/metrics`);
   expect(await metrics.text()).toContain('millrace_agent_lines_total');
   expect(readFileSync(`/proc/${agent.pid}/cmdline`, 'utf8')).toContain('bin/bundled.cjs');
+  // And so is what runs in a thread of its own.
+  let containers = 0;
+  await until(() => {
+    engine.addContainer(String(containers++).padStart(64, '0'), { 'max-size': '100k', 'max-file': '3' });
+    return threadsOf(agent.pid).includes('log-holder');
+  });
   expect((await agent.end('SIGTERM')).code).toBe(0);
 });
+
+function threadsOf(pid: number): string[] {
+  return readdirSync(`/proc/${pid}/task`).map((id) =>
+    readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trim(),
+  );
+}
+
+/** An engine by what it says of itself, in whose folder containers are made that are not started. */
+function emptyEngine(dir: string) {
+  const root = join(dir, 'docker');
+  mkdirSync(join(root, 'containers'), { recursive: true });
+  const socketPath = join(dir, 'docker.sock');
+  const server = createServer(({ url = '' }, response) => {
+    if (url.includes('/events')) response.writeHead(200).flushHeaders();
+    else if (url.includes('/info')) response.end(JSON.stringify({ DockerRootDir: root }));
+    else if (url.includes('/containers/json')) response.end('[]');
+    else response.end('OK');
+  }).listen(socketPath);
+  return {
+    host: `unix://${socketPath}`,
+    addContainer(id: string, logOptions: Record<string, string>) {
+      const folder = join(root, 'containers', id);
+      mkdirSync(folder);
+      const config = { LogConfig: { Type: 'json-file', Config: logOptions } };
+      writeFileSync(join(folder, 'hostconfig.json'), JSON.stringify(config));
+    },
+    [Symbol.dispose]() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}

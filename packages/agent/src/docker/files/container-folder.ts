@@ -19,10 +19,20 @@ export interface EngineRotation {
   fileBytes: number;
   /** How many are kept; with 1 the file is cut. */
   maxFiles: number;
+  isCompressed: boolean;
 }
 
 /** Twice what an engine was seen to write into one log. */
 const maxBytesPerMs = 40_000;
+
+/** For so long a thread that also collects garbage and compresses may not look at a log. */
+const longestStallMs = 100;
+
+/** Whether files of the log may come and go while nobody looks who does anything else. */
+export function needsHolder({ lookAgainMs, rotation }: ContainerFolder): boolean {
+  // Of a file that is cut nothing can be held.
+  return lookAgainMs < longestStallMs && rotation !== undefined && rotation.maxFiles > 1;
+}
 
 /** Reads `config.v2.json` and `hostconfig.json` of a container's folder; what is missing has defaults. */
 export function lookInto(folder: string): ContainerFolder {
@@ -53,7 +63,8 @@ export function lookInto(folder: string): ContainerFolder {
 function rotationOf(logConfig: LogConfig | undefined): EngineRotation | undefined {
   const fileBytes = logConfig?.Type === 'json-file' ? rotationBytes(logConfig) : undefined;
   if (fileBytes === undefined) return undefined;
-  return { fileBytes, maxFiles: Math.max(1, Number(logConfig?.Config?.['max-file']) || 1) };
+  const { 'max-file': maxFile, compress } = logConfig?.Config ?? {};
+  return { fileBytes, maxFiles: Math.max(1, Number(maxFile) || 1), isCompressed: compress === 'true' };
 }
 
 function objectIn(path: string): Record<string, unknown> | undefined {

@@ -1,8 +1,13 @@
 import { dirname } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Gap } from '../../logging/gap.ts';
-import { closeAll, identityAt, openChain, openNewer } from './chain.ts';
+import { openChain } from './chain.ts';
 import type { EngineRotation } from './container-folder.ts';
-import type { LogFile } from './log-file.ts';
+import { HeldLimit } from './held-limit.ts';
+import type { HeldLog } from './holder/held-log.ts';
+import type { LogHolder } from './holder/holder.ts';
+import { adoptLogFile, type LogFile, openLogFile } from './log-file.ts';
+import { closeAll, identityAt, openNewer } from './newer.ts';
 import { type FileHead, type FilePoint, headOf } from './point.ts';
 import { RotationCount } from './rotation-count.ts';
 
@@ -12,18 +17,24 @@ export interface LogChainOptions {
   rotation: EngineRotation | undefined;
   /** In less time no file can come and go; `undefined` where that is not known. */
   lookAgainMs: number | undefined;
+  /** Opens what comes while it comes fast; `undefined` where that is not needed. */
+  holder?: LogHolder | undefined;
+  /** How many files may be held open; by what is free, if left out. */
+  maxHeldFiles?: number | undefined;
   /** A file cannot be read, or not to its end. */
   onDamage(error: unknown): void;
 }
 
-export type Ahead = 'more' | 'idle' | 'rotating' | 'gone';
+/** `behind`: there is more, and who opens it is about to. */
+export type Ahead = 'more' | 'behind' | 'idle' | 'rotating' | 'gone';
 
-/**
- * Disk space that a reader may keep from being freed, by files that are open and have no name any more, and how many
- * files of a log may be open.
- */
-const maxHeldBytes = 64_000_000;
-const maxHeldFiles = 256;
+/** Rotations that follow each other sooner are left to the holder. */
+const fastMs = 500;
+/** So many looks of the holder fall into the time in which all files may be gone. */
+const looksPerLife = 16;
+const leastEveryMs = 0.25;
+/** To count while nothing is rotated. */
+const maxAttempts = 100;
 
 /**
  * The files of one container's log: the one that is being read, and those behind it, each held open from the moment
@@ -38,10 +49,17 @@ export class LogChain {
   private isOpening = false;
   /** When the newest that is open was the one that is written to. */
   private newestAtMs = performance.now();
+  private readonly limit: HeldLimit;
   private readonly rotations = new RotationCount();
+  private rotatedAtMs = performance.now();
+  private isFast = false;
+  /** While it is there, files are added and exchanged only behind {@link lock}. */
+  private held: HeldLog | undefined;
 
   constructor(options: LogChainOptions) {
     this.options = options;
+    const { path, rotation, maxHeldFiles } = options;
+    this.limit = new HeldLimit(path, rotation?.fileBytes ?? Number.POSITIVE_INFINITY, maxHeldFiles);
   }
 
   /** The file that is being read; `undefined` when there is none. */
@@ -50,6 +68,8 @@ export class LogChain {
   }
 
   close(): void {
+    this.held?.discard();
+    this.held = undefined;
     closeAll(this.files);
     this.files = [];
   }
@@ -61,7 +81,7 @@ export class LogChain {
       closeAll(this.files);
       this.files = files;
       this.offset = 0;
-      this.newestAtMs = performance.now();
+      this.newestAtMs = this.rotatedAtMs = performance.now();
       this.rotations.end();
     });
   }
@@ -82,6 +102,20 @@ export class LogChain {
     this.hold();
   }
 
+  /** It is written to fast. */
+  expectRotation(): void {
+    if (this.held) return;
+    this.options.holder?.prepare();
+    this.leaveToReadyHolder();
+  }
+
+  /** Leaves it to the holder before it is rotated for the first time, if that costs nothing but looking. */
+  leaveToReadyHolder(): void {
+    if (this.held || this.isOpening || !this.options.holder?.isReady) return;
+    this.leaveToHolder();
+    this.unlock();
+  }
+
   /** From now on each rotation is told by {@link noteRename}. */
   async countRotations(): Promise<void> {
     if (this.rotations.isExact) return;
@@ -94,19 +128,13 @@ export class LogChain {
    * called as often as a file may come and go.
    */
   hold(): void {
-    const last = this.files.at(-1);
-    const { path, rotation } = this.options;
-    if (!last || this.isOpening || this.holdsNewest()) return;
-    const files = Math.min(maxHeldFiles, maxHeldBytes / (rotation?.fileBytes ?? maxHeldBytes));
-    if (this.files.length >= files) return;
-    const newer = openNewer(path, last.identity);
-    const [next] = newer?.files ?? [];
-    if (!newer || !next) return;
-    // The engine has closed it before it renamed it.
-    last.isFinal = true;
-    this.rotations.seen += newer.files.length;
-    if (!newer.isNext) next.gap = this.gapBehind();
-    this.files.push(...newer.files);
+    if (this.isOpening) return;
+    if (this.held) {
+      this.adopt(this.held);
+      // Where it has just looked, not to be in its way is better than to do the same.
+      if (this.held && (!this.held.isLate || this.holdsNewest())) return;
+    }
+    this.look();
   }
 
   /** What comes behind the end of the current file, which {@link wasFinal} when it was read. */
@@ -114,8 +142,10 @@ export class LogChain {
     if (file.isFinal) {
       // What was written to it between the reading and its end is to be read.
       if (!wasFinal) return 'more';
+      if (this.held && this.files.length === 1 && !this.look()) return 'behind';
       if (this.files.length === 1) return this.reopen(buffer);
       this.files.shift()?.close();
+      this.held?.closed();
       this.offset = 0;
       return 'more';
     }
@@ -146,18 +176,20 @@ export class LogChain {
   /** What has come behind the file that is at its end. */
   async reopen(buffer: Buffer): Promise<Ahead> {
     return this.replacing(async () => {
-      const [done] = this.files;
+      const [done, newer] = this.files;
+      if (newer) return 'more';
       const chain = await this.open(buffer);
       let index = done ? chain.findIndex((file) => file.identity === done.identity) : -1;
       if (index < 0 && done?.head) index = await this.findFinal(chain, done.head, buffer);
       closeAll(chain.splice(0, index + 1));
       const [next] = chain;
       if (!next) return identityAt(dirname(this.options.path)) === undefined ? 'gone' : 'rotating';
-      if (done) this.rotations.seen += chain.length;
+      if (done) this.noteRotation(chain.length);
       if (done && index < 0) next.gap = this.gapBehind();
       done?.close();
       this.files = chain;
       this.offset = 0;
+      if (this.isFast && !this.held) this.leaveToHolder();
       return 'more';
     });
   }
@@ -167,12 +199,113 @@ export class LogChain {
     const { gap } = file;
     file.gap = undefined;
     if (gap?.files === undefined) return gap;
-    // What was open by now the kernel has told of then.
-    await this.rotations.told();
-    const files = gap.files + (this.holdsNewest() ? this.rotations.missed() : 0);
+    let files = gap.files;
+    if (await this.isCounted()) files += this.rotations.missed();
+    else {
+      const [, next] = this.files;
+      // Then with the next one.
+      if (next) next.gap ??= { reason: 'rotated', files: 0 };
+    }
     const { fileBytes } = this.options.rotation ?? {};
     if (files === 0) return undefined;
     return { reason: 'rotated', files, ...(fileBytes !== undefined && { bytes: files * fileBytes }) };
+  }
+
+  /** Whether the kernel has told of all rotations so far. */
+  private async isCounted(): Promise<boolean> {
+    for (let attempt = 0; attempt < maxAttempts; attempt++) {
+      this.hold();
+      const { seen } = this.rotations;
+      // What is open by now it has told of then. If that is still all that there is, its account is complete.
+      await this.rotations.told();
+      if (seen === this.rotations.seen && this.holdsNewest()) return true;
+    }
+    return false;
+  }
+
+  /** How many files there may be, where the engine compresses none. */
+  private get plainFiles(): number | undefined {
+    const { rotation } = this.options;
+    return rotation?.isCompressed ? undefined : rotation?.maxFiles;
+  }
+
+  private get room(): number {
+    return this.limit.files - this.files.length;
+  }
+
+  /** Adds what has come behind the newest that is open. */
+  private add(files: readonly LogFile[], isNext: boolean): void {
+    const [next] = files;
+    const last = this.files.at(-1);
+    if (!next || !last) {
+      closeAll(files);
+      return;
+    }
+    this.noteRotation(files.length);
+    // The engine has closed it before it renamed it.
+    for (const file of [last, ...files.slice(0, -1)]) file.isFinal = true;
+    if (!isNext) next.gap = this.gapBehind();
+    this.files.push(...files);
+  }
+
+  private noteRotation(files: number): void {
+    this.rotations.seen += files;
+    const nowMs = performance.now();
+    this.isFast = nowMs - this.rotatedAtMs < fastMs;
+    this.rotatedAtMs = nowMs;
+  }
+
+  /** Opens what is new. `false` while the holder does. */
+  private look(): boolean {
+    if (!this.lock()) return false;
+    try {
+      this.openNewer();
+    } finally {
+      this.unlock();
+    }
+    return true;
+  }
+
+  private openNewer(): void {
+    const last = this.files.at(-1);
+    const { path } = this.options;
+    if (!last || this.holdsNewest() || this.room <= 0) return;
+    const newer = openNewer(path, last.identity, openLogFile, this.plainFiles);
+    if (newer) this.add(newer.files, newer.isNext);
+    if (this.isFast && !this.held) this.leaveToHolder();
+  }
+
+  /** From now on the holder opens what comes, if it is ready. To be called behind {@link lock}. */
+  private leaveToHolder(): void {
+    const { path, holder, lookAgainMs } = this.options;
+    const knownIdentity = this.files.at(-1)?.identity;
+    if (!holder || !lookAgainMs || !knownIdentity) return;
+    const everyMs = Math.max(leastEveryMs, lookAgainMs / looksPerLife);
+    const { plainFiles, room } = this;
+    this.held = holder.hold({ path, knownIdentity, plainFiles, room, everyMs });
+  }
+
+  /** Keeps the holder from looking, and adds what it has opened. `false` while it is looking. */
+  private lock(): boolean {
+    const { held } = this;
+    if (!held) return true;
+    const isLocked = held.tryLock();
+    this.adopt(held);
+    return isLocked || held.hasEnded;
+  }
+
+  /** Adds what the holder has opened. */
+  private adopt(held: HeldLog): void {
+    for (const { fds, isNext } of held.take()) {
+      const files = fds.map(adoptLogFile);
+      this.add(files, isNext);
+      for (const { identity } of files) held.taken(identity);
+    }
+    if (held.hasEnded) this.held = undefined;
+  }
+
+  private unlock(): void {
+    this.held?.unlock(this.files.at(-1)?.identity, this.room);
   }
 
   /** Behind the newest that was open there may have been others: that one is gone. */
@@ -200,7 +333,12 @@ export class LogChain {
   private async replacing<T>(work: () => Promise<T>): Promise<T> {
     this.isOpening = true;
     try {
-      return await work();
+      while (!this.lock()) await pause(1);
+      try {
+        return await work();
+      } finally {
+        this.unlock();
+      }
     } finally {
       this.isOpening = false;
     }

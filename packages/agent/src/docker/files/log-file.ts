@@ -2,6 +2,7 @@ import { type BigIntStats, closeSync, createReadStream, fstatSync, openSync, rea
 import { promisify } from 'node:util';
 import { createGunzip } from 'node:zlib';
 import type { Gap } from '../../logging/gap.ts';
+import { identityOf } from './newer.ts';
 import { type FileHead, headOf, headTailBytes } from './point.ts';
 
 const readAt = promisify(read);
@@ -27,10 +28,6 @@ export interface LogFile {
   close(): void;
 }
 
-export function identityOf({ dev, ino }: Pick<BigIntStats, 'dev' | 'ino'>): string {
-  return `${dev}:${ino}`;
-}
-
 /** What positions keep of an inode number, which may be too long for a JSON number. */
 function inoOf({ ino }: Pick<BigIntStats, 'ino'>): number {
   return Number(BigInt.asUintN(52, ino));
@@ -38,7 +35,12 @@ function inoOf({ ino }: Pick<BigIntStats, 'ino'>): number {
 
 /** @throws Error as `open` does */
 export function openLogFile(path: string): LogFile {
-  return path.endsWith('.gz') ? new CompressedFile(path) : new PlainFile(path);
+  return path.endsWith('.gz') ? new CompressedFile(path) : new PlainFile(openSync(path, 'r'), freshBytes);
+}
+
+/** Takes over a file of plain text that was open as soon as it was there, and all of which has just been written. */
+export function adoptLogFile(fd: number): LogFile {
+  return new PlainFile(fd, Number.POSITIVE_INFINITY);
 }
 
 class PlainFile implements LogFile {
@@ -48,17 +50,19 @@ class PlainFile implements LogFile {
   isFinal = false;
   gap: Gap | undefined;
   readonly #fd: number;
+  readonly #freshBytes: number;
   readonly #tail = Buffer.alloc(headTailBytes);
 
-  constructor(path: string) {
-    this.#fd = openSync(path, 'r');
-    const stats = fstatSync(this.#fd, { bigint: true });
+  constructor(fd: number, freshBytes: number) {
+    this.#fd = fd;
+    this.#freshBytes = freshBytes;
+    const stats = fstatSync(fd, { bigint: true });
     this.identity = identityOf(stats);
     this.ino = inoOf(stats);
   }
 
   async read(buffer: Buffer, offset: number): Promise<number> {
-    const length = Math.min(freshBytes, buffer.length);
+    const length = Math.min(this.#freshBytes, buffer.length);
     const fresh = readSync(this.#fd, buffer, 0, length, offset);
     if (fresh < length || length === buffer.length) return fresh;
     const { bytesRead } = await readAt(this.#fd, buffer, fresh, buffer.length - fresh, offset + fresh);

@@ -9,8 +9,9 @@ import { clockMarginMs, type LogStream, parsePosition, positionKey, resumeFrom }
 import { type ContainerIdentity, type ServiceFields, serviceOf } from '../services.ts';
 import { nanosOfMs } from '../timestamp.ts';
 import type { EngineSession } from '../watcher.ts';
-import { type ContainerFolder, lookInto } from './container-folder.ts';
+import { type ContainerFolder, lookInto, needsHolder } from './container-folder.ts';
 import { FileCursor } from './cursor.ts';
+import type { LogHolder } from './holder/holder.ts';
 import { type Ahead, LogChain } from './log-chain.ts';
 import { type FilePoint, parseFilePoint } from './point.ts';
 import { EntryScanner } from './scanner.ts';
@@ -20,6 +21,10 @@ export interface FileReaderOptions extends LogCursorOptions {
   /** `/var/lib/docker/containers/<id>/<id>-json.log` */
   path: string;
   turns: Turns;
+  /** Shared by all logs. */
+  holder?: LogHolder;
+  /** How many files of the log may be held open; by what is free, if left out. */
+  maxHeldFiles?: number;
   /** Ends all reading. */
   signal: AbortSignal;
   log?: Logger;
@@ -31,6 +36,10 @@ const quietTicks = 3;
 const busyLooks = 100;
 /** How often a log is looked at that the kernel should tell about: not every file system does. */
 const safetyChecks = 10;
+/** For the holder to open what is next. */
+const behindMs = 1;
+/** Read at one look, it says that a log is written to fast. */
+const muchBytes = 16 * 1024;
 
 /**
  * Reads one container's log files, from its position to the container's end and on through its restarts.
@@ -98,6 +107,8 @@ export class FileReader {
       path,
       rotation: this.folder.rotation,
       lookAgainMs: this.folder.rotation && this.folder.lookAgainMs,
+      holder: needsHolder(this.folder) ? options.holder : undefined,
+      maxHeldFiles: options.maxHeldFiles,
       onDamage: (error) => this.warnOfDamage(error),
     });
   }
@@ -164,12 +175,17 @@ export class FileReader {
     const watcher = this.isHurried ? this.watchRotation() : undefined;
     try {
       await turns.take((buffer) => this.findPlace(buffer));
+      this.chain.leaveToReadyHolder();
       while (!signal.aborted) {
         // Asked before reading: what was written by then is read.
         const hadEnded = this.hasEnded;
         if (watcher) await this.chain.countRotations();
         const next = await turns.take((buffer) => this.step(buffer));
         if (next === 'more') continue;
+        if (next === 'behind') {
+          await pause(behindMs);
+          continue;
+        }
         if (this.isCatchingUp && (await this.caughtUp())) continue;
         if (next === 'gone' || (hadEnded && this.hasEnded)) {
           await this.finish(next === 'gone');
@@ -246,6 +262,7 @@ export class FileReader {
         lookAside: this.isHurried ? () => chain.hold() : undefined,
       });
       chain.offset += passed;
+      if (bytes >= muchBytes && !file.isFinal) chain.expectRotation();
       if (passed > 0) {
         this.quiet = 0;
         // Less than asked for means that the end was there: no need to read once more to see it.

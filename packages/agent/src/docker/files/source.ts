@@ -4,7 +4,8 @@ import { errorText } from '@millrace/wire';
 import type { Logger } from 'pino';
 import type { LogCursorOptions } from '../cursor.ts';
 import type { ContainerIdentity } from '../services.ts';
-import { lookInto } from './container-folder.ts';
+import { lookInto, needsHolder } from './container-folder.ts';
+import { LogHolder } from './holder/holder.ts';
 import { FileReader } from './reader.ts';
 import { Turns } from './turns.ts';
 
@@ -28,12 +29,14 @@ const folderName = /^[0-9a-f]{64}$/;
 export class LogFiles implements Disposable {
   private readonly options: LogFilesOptions;
   private readonly turns = new Turns();
+  private readonly holder: LogHolder;
   private readonly awaited = new Map<string, FSWatcher>();
   private folder: string | undefined;
   private watcher: FSWatcher | undefined;
 
   constructor(options: LogFilesOptions) {
     this.options = options;
+    this.holder = new LogHolder(options);
   }
 
   /** @param root the engine's data folder, by its own account; on another machine there is none of that name */
@@ -58,7 +61,7 @@ export class LogFiles implements Disposable {
     const { signal, log } = this.options;
     const path = this.pathOf(options.container.id);
     return path && canRead(path)
-      ? new FileReader({ ...options, path, turns: this.turns, signal, log })
+      ? new FileReader({ ...options, path, turns: this.turns, holder: this.holder, signal, log })
       : undefined;
   }
 
@@ -78,7 +81,10 @@ export class LogFiles implements Disposable {
     if (!path || !this.folder || this.awaited.has(id)) return;
     const folder = join(this.folder, id);
     try {
-      const watcher = watch(folder, { persistent: false }, () => this.look(id, path));
+      const watcher = watch(folder, { persistent: false }, (_, name) => {
+        if (name === 'hostconfig.json') this.foresee(folder);
+        this.look(id, path);
+      });
       watcher.on('error', () => this.forget(id));
       this.awaited.set(id, watcher);
     } catch {
@@ -87,7 +93,13 @@ export class LogFiles implements Disposable {
     }
     const [oldest] = this.awaited.keys();
     if (this.awaited.size > maxAwaited && oldest !== undefined) this.forget(oldest);
+    this.foresee(folder);
     this.look(id, path);
+  }
+
+  /** A container's process begins a tenth of a second after it was made, and may write at once. */
+  private foresee(folder: string): void {
+    if (needsHolder(lookInto(folder))) this.holder.prepare();
   }
 
   private look(id: string, path: string): void {

@@ -1,5 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import type { LogInput } from '@millrace/wire';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
@@ -9,12 +8,6 @@ import { LogWriter } from './log-writer.ts';
 import { TestReader } from './test-reader.ts';
 
 const id = 'c'.repeat(64);
-
-/** What the engine keeps beside a log that it rotates. */
-function configure(writer: LogWriter, config: Record<string, string>): void {
-  const hostConfig = { LogConfig: { Type: 'json-file', Config: config } };
-  writeFileSync(join(writer.folder, 'hostconfig.json'), JSON.stringify(hostConfig));
-}
 
 function print(writer: LogWriter, ...texts: string[]): void {
   for (const text of texts) {
@@ -30,7 +23,7 @@ const shown = (journal: BatchJournal) =>
 test('a file that the engine cut before it was read to its end: what is missing at least, and between which lines', async () => {
   await using dir = await tempDir();
   const writer = new LogWriter(dir.path, id);
-  configure(writer, { 'max-size': '1000', 'max-file': '1' });
+  writer.configure({ 'max-size': '1000', 'max-file': '1' });
   const journal = new BatchJournal();
   const reader = new TestReader(writer, journal);
   const run = reader.follow();
@@ -66,7 +59,7 @@ test('a file that the engine cut before it was read to its end: what is missing 
 test('a file that was cut when it had been read to its end: nothing is missing', async () => {
   await using dir = await tempDir();
   const writer = new LogWriter(dir.path, id);
-  configure(writer, { 'max-size': '100', 'max-file': '1' });
+  writer.configure({ 'max-size': '100', 'max-file': '1' });
   const journal = new BatchJournal();
   const reader = new TestReader(writer, journal);
   const run = reader.follow();
@@ -83,7 +76,7 @@ test('a file that was cut when it had been read to its end: nothing is missing',
 test('files that came and went unseen are counted; one that was rotated away when it had been read is not', async () => {
   await using dir = await tempDir();
   const writer = new LogWriter(dir.path, id);
-  configure(writer, { 'max-size': '100', 'max-file': '2' });
+  writer.configure({ 'max-size': '100', 'max-file': '2' });
   const journal = new BatchJournal();
   const reader = new TestReader(writer, journal);
   const run = reader.follow();
@@ -129,7 +122,7 @@ test('what was rotated away while the agent was down may be missing: that is sai
 test('a crash between a gap and the line behind it: the gap is on record, and no line twice', async () => {
   await using dir = await tempDir();
   const writer = new LogWriter(dir.path, id);
-  configure(writer, { 'max-size': '1000', 'max-file': '1' });
+  writer.configure({ 'max-size': '1000', 'max-file': '1' });
   const journal = new BatchJournal();
   const reader = new TestReader(writer, journal, { isEncoded: false, crashAfter: 3 });
   const run = reader.follow();

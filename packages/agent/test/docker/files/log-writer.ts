@@ -23,7 +23,13 @@ export class LogWriter {
     this.folder = join(containers, id);
     this.path = join(this.folder, `${id}-json.log`);
     mkdirSync(this.folder, { recursive: true });
-    writeFileSync(this.path, '');
+    if (!existsSync(this.path)) writeFileSync(this.path, '');
+  }
+
+  /** What the engine keeps beside a log that it rotates. */
+  configure(config: Record<string, string>): void {
+    const hostConfig = { LogConfig: { Type: 'json-file', Config: config } };
+    writeFileSync(join(this.folder, 'hostconfig.json'), JSON.stringify(hostConfig));
   }
 
   /** Lets the clock go on, or back. */

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Multiline } from '../../../src/assemble/assembler.ts';
+import type { LogHolder } from '../../../src/docker/files/holder/holder.ts';
 import { FileReader } from '../../../src/docker/files/reader.ts';
 import { Turns } from '../../../src/docker/files/turns.ts';
 import type { EncodedLine, PositionSource } from '../../../src/logging/types.ts';
@@ -13,6 +14,8 @@ export interface TestReaderOptions {
   /** Lines may go the short way. */
   isEncoded?: boolean;
   log?: Logger;
+  holder?: LogHolder;
+  maxHeldFiles?: number;
 }
 
 /** A reader of a log that a {@link LogWriter} writes, from the position that the journal has. */
@@ -31,6 +34,8 @@ export class TestReader {
       multiline = 'off',
       isEncoded = true,
       log,
+      holder,
+      maxHeldFiles,
     }: TestReaderOptions = {},
   ) {
     let left = crashAfter;
@@ -46,6 +51,7 @@ export class TestReader {
       container: { id: writer.id, name: 'test', labels: {} },
       path: writer.path,
       turns: new Turns(),
+      ...{ holder, maxHeldFiles },
       signal: this.stopping.signal,
       saved: journal.position(`docker:${writer.id}`),
       startMs: () => 0,
