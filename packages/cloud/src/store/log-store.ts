@@ -70,7 +70,7 @@ export class LogStore implements AsyncDisposable {
   }) {
     const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
     this.engine = engine;
-    this.#settings = options.settings ?? { insert: {}, read: {}, find: {}, small: {} };
+    this.#settings = options.settings ?? { insert: {}, read: {}, find: {}, small: {}, anywhere: {} };
     this.#density = new KeptDensity(engine);
     this.lanes = shards.map(
       (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),
