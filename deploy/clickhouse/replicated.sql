@@ -32,7 +32,7 @@ PARTITION BY (toDate(received), retention_days)
 ORDER BY (device, service, ts, seq)
 TTL toDateTime(received) + toIntervalDay(retention_days)
 SETTINGS
-  index_granularity = 2048,
+  index_granularity = 512,
   ttl_only_drop_parts = 1,
   fsync_after_insert = 1,
   fsync_part_directory = 1,
@@ -218,9 +218,11 @@ SETTINGS
 ALTER TABLE millrace_shard.logs ADD PROJECTION IF NOT EXISTS counts (
   SELECT device, service, app, level, intDiv(toUnixTimestamp64Milli(ts), 3600000), count(), min(ts), max(ts)
   GROUP BY device, service, app, level, intDiv(toUnixTimestamp64Milli(ts), 3600000)
-);
+) WITH SETTINGS (index_granularity = 8192, min_compress_block_size = 65536);
 
 ALTER TABLE millrace_shard.logs MATERIALIZE PROJECTION counts;
 
 ALTER TABLE millrace_shard.logs MODIFY SETTING merge_selector_base = 8,
       min_compress_block_size = 16384, max_compress_block_size = 131072;
+
+ALTER TABLE millrace_shard.logs MODIFY SETTING min_compress_block_size = 4096;

@@ -1,5 +1,5 @@
 import { fieldLimits } from '@millrace/wire';
-import { containsPattern, float, string } from '../store/sql.ts';
+import { float, string } from '../store/sql.ts';
 import type { Bound } from './ast.ts';
 import { asciiLower } from './text.ts';
 
@@ -24,9 +24,9 @@ const isShort = `(length(message) <= ${units} OR lengthUTF8(message) + countMatc
 /** The engine's parser refuses an object for one integer past 64 bits. With an exponent it is any number. */
 const jsonMessage = `if(match(message, '[0-9]{19}') AND NOT isValidJSON(message), replaceRegexpAll(message, ${string(String.raw`([:,\[][ \t\r\n]*-?[0-9]{19,})\b`)}, ${string(String.raw`\1e0`)}), message)`;
 
-/** `trimEnd` of JavaScript. */
+/** `trimEnd` of JavaScript. Hardly a message ends in a blank, and the expression is compiled again for each block of lines. */
 const blanks = String.raw`[\t\n\v\f\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}]`;
-const trimmed = `replaceRegexpOne(message, ${string(`${blanks}+$`)}, '')`;
+const trimmed = `if(substring(message, -1) BETWEEN '!' AND '~', message, replaceRegexpOne(message, ${string(`${blanks}+$`)}, ''))`;
 
 const logfmtKey = '[A-Za-z0-9_./@-]+';
 const logfmtValue = String.raw`"(?:[^"\\]|\\(?s:.))*"|[^ "\n\t]*`;
@@ -42,8 +42,10 @@ const logfmtJson = `multiIf(startsWith(pair[2], '"'), ${quotedValue}, ${isPlain}
 /**
  * The text of a JSON object that has the line's value for a path, or `''`. Whatever is long stands in it once: ClickHouse
  * takes longer to read a statement that repeats it than to run it.
+ *
+ * @param mayMatch a condition that is cheap; of lines that do not meet it nothing else is looked at
  */
-function jsonSql(path: string): string {
+function jsonSql(path: string, mayMatch?: string): string {
   const key = path.slice(path.lastIndexOf('.') + 1);
   // Most messages do not have the key, and need not be parsed to see that; unless its characters are escaped.
   const mayHaveKey = /^[\w@-]+$/.test(key)
@@ -54,6 +56,7 @@ function jsonSql(path: string): string {
   const mayHavePair = isLogfmtKey ? `position(message, ${string(`${path}=`)}) > 0` : 'false';
   const pair = `arrayMap(pair -> concat(${string(`{${JSON.stringify(path)}:`)}, ${logfmtJson}, '}'), arrayFilter(pair -> pair[1] = ${string(path)}, ${logfmtPairs}))[-1]`;
   const branches = [
+    ...(mayMatch === undefined ? [] : [[`NOT ${mayMatch}`, `''`]]),
     [`startsWith(fields, '{') AND JSONType(fields) = 'Object'`, 'fields'],
     [`NOT (${mayHaveKey} OR ${mayHavePair}) OR NOT ${isShort}`, `''`],
     [`match(message, ${string(String.raw`^[ \t]*\{`)})`, jsonMessage],
@@ -94,20 +97,25 @@ interface Implied {
 }
 
 /**
- * What follows from a condition about a value: the message holds its key, and more that is known. The index over words can
- * serve that (`grams` cannot: where something else would do, too, the engine uses only the first of its granules), and the
- * condition itself, which is long, is not evaluated for the lines that this rules out; `undefined` where nothing is known.
+ * What follows from a condition about a value: the message has the words of its key, and of what else is known. The index
+ * over words serves that, and has to be asked for nothing else: beside it in an OR, `grams` is read whole, and of no use.
  */
-function impliedSql(path: string, { texts = [], whole = '', number }: Implied): string | undefined {
+function wordsSql(path: string, { whole = '' }: Implied): string | undefined {
   const key = path.slice(path.lastIndexOf('.') + 1);
   const words = [key, whole].filter((text) => !needsEscape.test(text)).flatMap(wordsOf);
   const tokens = [...new Set(words)].slice(0, maxTokens).map(string);
+  return tokens.length === 0
+    ? undefined
+    : `(${escapedSql} > 0 OR hasAllTokens(lower(message), [${tokens.join(', ')}]))`;
+}
+
+/** What follows as well, told by a look at the message. */
+function textsSql({ texts = [], number }: Implied): string | undefined {
   const all = [
-    ...(tokens.length === 0 ? [] : [`hasAllTokens(lower(message), [${tokens.join(', ')}])`]),
     ...texts.filter((text) => text.length > 2 && !needsEscape.test(text)).map(holds),
     ...(number === undefined ? [] : spellsSql(number)),
   ];
-  return all.length === 0 ? undefined : `(${escapedSql} > 0 OR (${all.join(' AND ')}))`;
+  return all.length === 0 ? undefined : `(${escapedSql} OR (${all.join(' AND ')}))`;
 }
 
 const maxTokens = 16;
@@ -119,8 +127,9 @@ function wordsOf(text: string): string[] {
     .filter((word) => /^[a-z0-9]+$/.test(word));
 }
 
+/** Not LIKE, for which the engine would ask an index. */
 function holds(text: string): string {
-  return `lower(message) LIKE ${containsPattern(asciiLower(text))}`;
+  return `position(lower(message), ${string(asciiLower(text))}) > 0`;
 }
 
 /**
@@ -130,15 +139,19 @@ function holds(text: string): string {
 function spellsSql(number: number): string[] {
   const digits = String(Math.abs(number));
   if (!/^[0-9.]{1,16}$/.test(digits) || digits.replace('.', '').length > 15) return [];
-  const otherwise = '[0-9][eE][-+]?[0-9]|[0-9][0-9.]{15}';
+  const otherwise = String.raw`\b[0-9][0-9.]*[eE][-+]?[0-9]+\b|\b[0-9][0-9.]{15}`;
   return [`(${holds(digits)} OR match(message, ${string(otherwise)}))`];
 }
 
-/** A condition about a value. In a lambda, so that what finds the value stands there once. */
+/**
+ * A condition about a value. In a lambda, so that what finds the value stands there once. What is told by a look at the
+ * message stands in there, too: the engine puts conditions that are joined by AND into an order of its own.
+ */
 function condition(path: string, write: (read: Read) => readonly string[], known: Implied = {}): string {
-  const whole = `arrayExists(json -> ${["json != ''", ...write(reading(path))].join(' AND ')}, [${jsonSql(path)}])`;
-  const implied = impliedSql(path, known);
-  return implied === undefined ? whole : `(${implied} AND ${whole})`;
+  const tests = ["json != ''", ...write(reading(path))].join(' AND ');
+  const whole = `arrayExists(json -> ${tests}, [${jsonSql(path, textsSql(known))}])`;
+  const words = wordsSql(path, known);
+  return words === undefined ? whole : `(${words} AND ${whole})`;
 }
 
 /** Whether a value with this in its text is a string or a boolean, and so stands in the message as it is; a number has several spellings. */

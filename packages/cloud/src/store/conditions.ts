@@ -37,6 +37,29 @@ function looksInside(query: Query): boolean {
   }
 }
 
+/** Whether it is said of which devices or services the lines are: they lie in that order. */
+export function isByPlace({ device, service, query }: LineConditions, { devices }: Scope): boolean {
+  return (
+    device !== undefined || service !== undefined || devices !== 'all' || (!!query && namesPlaces(query))
+  );
+}
+
+function namesPlaces(query: Query): boolean {
+  switch (query.kind) {
+    case 'and':
+    case 'or':
+      return query.parts.some(namesPlaces);
+    case 'not':
+      return namesPlaces(query.part);
+    case 'devices':
+      return true;
+    case 'match':
+      return query.target.kind === 'name' && ['device', 'service'].includes(query.target.name);
+    default:
+      return false;
+  }
+}
+
 const maxWords = 32;
 const maxWordChars = 1000;
 

@@ -1,8 +1,7 @@
 import { type Facet, type Facets, MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
-import { columnSql } from './columns.ts';
 import type { LineConditions } from './conditions.ts';
-import { countSql, isCountedField } from './hour-counts.ts';
+import { countSql } from './hour-counts.ts';
 import type { Select } from './log-reader.ts';
 import { integer } from './sql.ts';
 
@@ -32,10 +31,7 @@ export async function readFacets(select: Select, query: FacetQuery, scope: Scope
   if (!Number.isInteger(limit) || limit < 1 || limit > maxFacetValues) {
     throw new MillraceError('PARAMETER_INVALID', `limit: ${limit} is not between 1 and ${maxFacetValues}`);
   }
-  const counts = fields.map((field) => {
-    const value = columnSql(field);
-    return countSql(query, scope, { ofLine: { value }, ...(isCountedField(field) && { ofHour: { value } }) });
-  });
+  const counts = fields.map((by) => countSql(query, scope, { by }));
   const facets: Facet[] = [];
   // One after the other: each takes all cores by itself.
   for (const [i, sql] of counts.entries()) {

@@ -1,8 +1,7 @@
 import { type Histogram, MillraceError } from '@millrace/wire';
 import type { Scope } from '../query/index.ts';
-import { columnSql } from './columns.ts';
 import type { LineConditions } from './conditions.ts';
-import { type CountKeys, countSql, hourMs, hourSql, isCountedField, timesSql } from './hour-counts.ts';
+import { type CountKeys, countSql, hourMs, hourSql, timesSql } from './hour-counts.ts';
 import type { Select } from './log-reader.ts';
 import { integer } from './sql.ts';
 
@@ -92,15 +91,12 @@ export async function readHistogram(select: Select, query: HistogramQuery, scope
 }
 
 function bucketKeys(stepMs: number, first: number, by: string | undefined): CountKeys {
-  const value = by === undefined ? undefined : columnSql(by);
-  const keys = (time: string, step: number) => ({
-    bucket: `toUInt32(intDiv(${time}, ${integer(step)}) - ${integer(first)})`,
-    ...(value !== undefined && { value }),
-  });
-  const isHourly = stepMs % hourMs === 0 && (by === undefined || isCountedField(by));
+  const bucket = (time: string, step: number) =>
+    `toUInt32(intDiv(${time}, ${integer(step)}) - ${integer(first)})`;
   return {
-    ofLine: keys('toUnixTimestamp64Milli(ts)', stepMs),
-    ...(isHourly && { ofHour: keys(hourSql, stepMs / hourMs) }),
+    bucket: bucket('toUnixTimestamp64Milli(ts)', stepMs),
+    ...(stepMs % hourMs === 0 && { hourBucket: bucket(hourSql, stepMs / hourMs) }),
+    by,
   };
 }
 

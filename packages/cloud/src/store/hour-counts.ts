@@ -1,4 +1,5 @@
 import type { Query, Scope } from '../query/index.ts';
+import { columnSql } from './columns.ts';
 import { clampTime, conditionsSql, type LineConditions, whereSql } from './conditions.ts';
 import { integer } from './sql.ts';
 
@@ -16,12 +17,14 @@ export const hourSql = `intDiv(toUnixTimestamp64Milli(ts), ${hourMs})`;
 /** Fields of the query language that the projection has. */
 const counted: readonly string[] = ['device', 'service', 'app', 'level'];
 
-/** Expressions to count by, by their names in the result. */
+/** What to count by. */
 export interface CountKeys {
-  /** Over a line. */
-  ofLine: Readonly<Record<string, string>>;
-  /** The same over what the projection has; left out where that cannot be. */
-  ofHour?: Readonly<Record<string, string>>;
+  /** An expression over a line, named `bucket` in the result. */
+  bucket?: string;
+  /** The same over what the projection has, with {@link hourSql} for its time; left out where that cannot be. */
+  hourBucket?: string;
+  /** A field by its name in the query language; its value is named `value`. */
+  by?: string;
 }
 
 export function isCountedField(name: string): boolean {
@@ -29,16 +32,20 @@ export function isCountedField(name: string): boolean {
 }
 
 /** A SELECT of the keys and of `lines`, one row for each combination. */
-export function countSql(query: LineConditions, scope: Scope, { ofLine, ofHour }: CountKeys): string {
-  const ranges = ofHour && isCounted(query) ? divide(query) : undefined;
-  if (!ofHour || !ranges) return groupSql(ofLine, conditionsSql(query, scope));
+export function countSql(query: LineConditions, scope: Scope, keys: CountKeys): string {
+  const { bucket, hourBucket, by } = keys;
+  const isOfHours = (bucket === undefined || hourBucket !== undefined) && (!by || isCountedField(by));
+  const ranges = isOfHours && isCounted(query) ? divide(query) : undefined;
+  if (!ranges) return groupSql({ bucket, by }, conditionsSql(query, scope));
   const ofAnyTime = conditionsSql({ ...query, since: undefined, until: undefined }, scope);
   const parts = [
-    groupSql(ofHour, [...ofAnyTime, ...ranges.hours]),
-    ...ranges.edges.map((edge) => groupSql(ofLine, conditionsSql({ ...query, ...edge }, scope))),
+    groupSql({ bucket: hourBucket, by }, [...ofAnyTime, ...ranges.hours]),
+    ...ranges.edges.map((edge) => groupSql({ bucket, by }, conditionsSql({ ...query, ...edge }, scope))),
   ];
   if (parts.length === 1) return parts[0] as string;
-  const names = Object.keys(ofLine).join(', ');
+  const names = [...(bucket === undefined ? [] : ['bucket']), ...(by === undefined ? [] : ['value'])].join(
+    ', ',
+  );
   return `SELECT ${names}, sum(lines) AS lines FROM (${parts.join('\nUNION ALL ')}) GROUP BY ${names}`;
 }
 
@@ -62,9 +69,20 @@ export function timesSql(query: LineConditions, scope: Scope): string {
   return `SELECT sum(n) AS lines, minIf(low, n > 0) AS oldest, maxIf(high, n > 0) AS newest FROM (${parts.join('\nUNION ALL ')})`;
 }
 
-function groupSql(keys: Readonly<Record<string, string>>, conditions: readonly string[]): string {
-  const columns = Object.entries(keys).map(([name, sql]) => `${sql} AS ${name}`);
-  return `SELECT ${columns.join(', ')}, count() AS lines FROM millrace.logs ${whereSql(conditions)} GROUP BY ${Object.keys(keys).join(', ')}`;
+/**
+ * Counted by a column as it is stored, and its values made texts afterwards: a number or a number of a dictionary is found
+ * faster than a text. Each value has a text of its own.
+ */
+function groupSql({ bucket, by }: CountKeys, conditions: readonly string[]): string {
+  const isColumn = by !== undefined && isCountedField(by);
+  const columns = [
+    ...(bucket === undefined ? [] : [`${bucket} AS bucket`]),
+    ...(by === undefined ? [] : [isColumn ? by : `${columnSql(by)} AS value`]),
+  ];
+  const names = [...(bucket === undefined ? [] : ['bucket']), ...(isColumn ? [by] : by ? ['value'] : [])];
+  const counts = `SELECT ${columns.join(', ')}, count() AS lines FROM millrace.logs ${whereSql(conditions)} GROUP BY ${names.join(', ')}`;
+  if (!isColumn) return counts;
+  return `SELECT ${bucket === undefined ? '' : 'bucket, '}${columnSql(by)} AS value, lines FROM (${counts})`;
 }
 
 /** Whether nothing but what the projection has decides which lines are meant. */

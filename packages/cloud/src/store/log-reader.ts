@@ -7,7 +7,7 @@ import {
   type Patterns,
 } from '@millrace/wire';
 import { type DeviceGroups, resolveGroups, type Scope } from '../query/index.ts';
-import { conditionsSql, type LineConditions, readsMessages } from './conditions.ts';
+import { conditionsSql, isByPlace, type LineConditions, readsMessages } from './conditions.ts';
 import { type ContextQuery, readContext } from './context.ts';
 import type { Density } from './density.ts';
 import { type EngineSettings, type LogEngine, StoreError } from './engine.ts';
@@ -17,7 +17,7 @@ import { type HistogramQuery, readHistogram } from './histogram.ts';
 import { type PatternsQuery, readPatterns } from './patterns.ts';
 import type { RareSearches } from './rare-searches.ts';
 import { type LogRow, type PagePart, page, type SearchQuery, searchSql, wholePage } from './search.ts';
-import { type FirstSlice, readInSlices } from './slices.ts';
+import { columnSlices, findingSlices, newestSlices, readInSlices, type Slicing } from './slices.ts';
 import type { IndexSettings } from './text-index.ts';
 
 export interface LogReaderOptions {
@@ -33,8 +33,6 @@ export interface LogReaderOptions {
   /** About how many lines there are at what time. */
   density: () => Promise<Density>;
   rare: RareSearches;
-  /** How much a search looks at first. */
-  firstSlice?: FirstSlice;
 }
 
 /** Runs a SELECT about lines within the limits of a reader. */
@@ -67,7 +65,6 @@ export class LogReader {
   readonly #settings: LogReaderOptions['settings'];
   readonly #density: () => Promise<Density>;
   readonly #rare: RareSearches;
-  readonly #firstSlice: FirstSlice | undefined;
 
   constructor(options: LogReaderOptions) {
     this.#engine = options.engine;
@@ -78,7 +75,6 @@ export class LogReader {
     this.#settings = options.settings;
     this.#density = options.density;
     this.#rare = options.rare;
-    this.#firstSlice = options.firstSlice;
   }
 
   /** One page of lines. */
@@ -93,11 +89,14 @@ export class LogReader {
   async #find(asked: SearchQuery, whole: PagePart): Promise<LogRow[]> {
     const conditions = conditionsSql({ ...asked, since: undefined, until: undefined }, this.#scope);
     if (this.#rare.isKnown(conditions)) {
-      const rows = await this.#select<LogRow>(searchSql(asked, this.#scope, whole), this.#settings.find);
+      const rows = await this.#selectOf(asked)<LogRow>(
+        searchSql(asked, this.#scope, whole),
+        this.#settings.find,
+      );
       if (rows.length >= whole.limit) this.#rare.note(conditions, false);
       return rows;
     }
-    const { rows, isRare } = await this.#inSlices(asked, whole, this.#settings.find);
+    const { rows, isRare } = await this.#inSlices(asked, whole, this.#settings.find, findingSlices);
     this.#rare.note(conditions, isRare);
     return rows;
   }
@@ -107,36 +106,40 @@ export class LogReader {
     if (isOfFewDevices(asked, this.#scope)) {
       return this.#select<LogRow>(searchSql(asked, this.#scope, whole));
     }
-    return (await this.#inSlices(asked, whole, {})).rows;
+    const slicing = asksForAll(asked) ? newestSlices : columnSlices;
+    return (await this.#inSlices(asked, whole, {}, slicing)).rows;
   }
 
-  async #inSlices(asked: SearchQuery, whole: PagePart, settings: EngineSettings) {
+  async #inSlices(asked: SearchQuery, whole: PagePart, settings: EngineSettings, slicing: Slicing) {
+    const select = this.#selectOf(asked);
     let slices = 0;
     let isRare = false;
     const rows = await readInSlices<LogRow>(
       { ...whole, order: asked.order },
       await this.#density(),
       async ({ lines, ...part }) => {
-        const found = await this.#select<LogRow>(searchSql(asked, this.#scope, part), {
+        const found = await select<LogRow>(searchSql(asked, this.#scope, part), {
           ...settings,
           ...(lines <= fewLines && this.#settings.small),
         });
         if (++slices === 2) isRare = part.limit === whole.limit;
         return found;
       },
-      this.#firstSlice,
+      slicing,
     );
     return { rows, isRare };
   }
 
   /** Counts lines by time, and within that by a value. */
   async histogram(query: HistogramQuery): Promise<Histogram> {
-    return readHistogram(this.#select, await this.#resolved(query), this.#scope);
+    const asked = await this.#resolved(query);
+    return readHistogram(this.#selectOf(asked), asked, this.#scope);
   }
 
   /** Counts lines by the values of fields, the most frequent first. */
   async facets(query: FacetQuery): Promise<Facets> {
-    return readFacets(this.#select, await this.#resolved(query), this.#scope);
+    const asked = await this.#resolved(query);
+    return readFacets(this.#selectOf(asked), asked, this.#scope);
   }
 
   /** The lines around a line. @throws MillraceError `NOT_FOUND` */
@@ -158,6 +161,12 @@ export class LogReader {
   async #resolved<T extends LineConditions>(asked: T): Promise<T> {
     if (asked.query === undefined) return asked;
     return { ...asked, query: await resolveGroups(asked.query, this.#groups) };
+  }
+
+  /** For lines under conditions: with the settings for lines of anywhere, when they are. */
+  #selectOf(asked: LineConditions): Select {
+    if (isByPlace(asked, this.#scope)) return this.#select;
+    return (sql, settings) => this.#select(sql, { ...this.#settings.anywhere, ...settings });
   }
 
   readonly #select: Select = async <T>(sql: string, more: EngineSettings = {}) => {
@@ -199,6 +208,14 @@ export class LogReader {
         return error;
     }
   }
+}
+
+/** Whether nothing but the time decides which lines are meant. */
+function asksForAll({ device, service, levels, stream, query }: LineConditions): boolean {
+  return (
+    [device, service, levels, stream].every((one) => one === undefined) &&
+    (!query || query.kind === 'everything')
+  );
 }
 
 function isOfFewDevices({ device }: LineConditions, { devices }: Scope): boolean {

@@ -1,19 +1,16 @@
-import { type LogPage, MillraceError } from '@millrace/wire';
-import type { Logger } from 'pino';
-import { type DeviceGroups, devicesSql, type Scope, unlimited } from '../query/index.ts';
-import { ClusterEngine } from './cluster/cluster-engine.ts';
+import type { LogPage } from '@millrace/wire';
+import { type DeviceGroups, type Scope, unlimited } from '../query/index.ts';
+import type { ClusterEngine } from './cluster/cluster-engine.ts';
 import { ShardMap } from './cluster/shard-map.ts';
 import { KeptDensity } from './density.ts';
-import { EmbeddedEngine } from './embedded-engine.ts';
+import { type DeviceStats, type DeviceStatsFilter, deviceStatsSql } from './device-stats.ts';
 import type { LogEngine } from './engine.ts';
 import { type Gap, readGaps } from './gaps.ts';
-import { journalsSettings, journalsSql } from './journals.ts';
+import { journalsSettings } from './journals.ts';
 import { type AppendOptions, StoreLane } from './lane.ts';
 import { byDay, byDayAndDevice, inAll, newestTold, widest } from './lane-answers.ts';
 import { LogReader } from './log-reader.ts';
 import type { JournalSeqs, Watermark } from './marks.ts';
-import { migrate } from './migrations/index.ts';
-import { ownJournalSql } from './own-journals.ts';
 import { RareSearches } from './rare-searches.ts';
 import {
   type Deletion,
@@ -36,28 +33,9 @@ import {
   type ToldOverlaps,
 } from './repeats.ts';
 import type { SearchQuery } from './search.ts';
-import { ServerEngine } from './server-engine.ts';
-import { integer, string } from './sql.ts';
-import { type IndexSettings, indexSettings, setTextIndex } from './text-index.ts';
+import { string } from './sql.ts';
+import type { IndexSettings } from './text-index.ts';
 import { type DayUsage, type Removal, readRemovals, readUsage, type UsageQuery } from './usage.ts';
-
-export interface OpenStoreOptions {
-  /** Folder of the embedded ClickHouse. Either this or `url`. */
-  dataDir?: string;
-  /** Address of a ClickHouse server, with credentials; of a cluster several, separated by commas. */
-  url?: string;
-  /** Name of the cluster that the servers at `url` belong to. */
-  cluster?: string;
-  log: Logger;
-  /** Index the words of messages. Default true. */
-  textIndex?: boolean;
-  /** Cap on the embedded engine's memory. Default: a quarter of the RAM. */
-  maxMemoryBytes?: number;
-  /** Where the embedded engine writes backups to. Without it there are none. */
-  backupDir?: string;
-  /** Longest that a search may run. Default 30. */
-  maxSearchSeconds?: number;
-}
 
 /** What the lines take. */
 export interface StoreSize {
@@ -65,96 +43,6 @@ export interface StoreSize {
   bytes: number;
   rows: number;
   parts: number;
-}
-
-/** What the store knows of a device by its lines. */
-export interface DeviceStats {
-  device: string;
-  lines: number;
-  /** Bytes of messages and fields, uncompressed. */
-  bytes: number;
-  /** Seqs between the lowest and the highest of each journal that were not received. */
-  missing: number;
-  /** Arrival of the oldest line still stored, ms since 1970. */
-  firstSeen: number;
-  lastSeen: number;
-}
-
-/**
- * Opens the log store and brings its schema up to date.
- *
- * @throws MillraceError `DATA_DIR_UNUSABLE`, `CONFIG_INVALID`, `STORE_TOO_NEW` or `STORE_FAILED`
- */
-export async function openStore(options: OpenStoreOptions): Promise<LogStore> {
-  const { log, url, dataDir } = options;
-  if ((url === undefined) === (dataDir === undefined)) {
-    throw new MillraceError('OPTION_INVALID', 'openStore takes either dataDir or url');
-  }
-  if (options.cluster !== undefined && url === undefined) {
-    throw new MillraceError(
-      'CONFIG_INVALID',
-      'CLICKHOUSE_CLUSTER: needs the address of a server, CLICKHOUSE_URL',
-    );
-  }
-  if (options.cluster === undefined && url?.includes(',')) {
-    throw new MillraceError(
-      'CONFIG_INVALID',
-      'CLICKHOUSE_URL: several servers need the name of their cluster, CLICKHOUSE_CLUSTER',
-    );
-  }
-  if (url !== undefined && options.cluster !== undefined) {
-    const { cluster, textIndex = true, maxSearchSeconds } = options;
-    const urls = url.split(',').map((one) => one.trim());
-    const whole = await ClusterEngine.open({ urls, cluster, log, textIndex });
-    return new LogStore({
-      engine: whole,
-      shards: whole.shards,
-      replicas: whole.replicas,
-      map: whole.map,
-      cluster: whole,
-      maxSearchSeconds,
-      settings: await indexSettings(whole),
-    });
-  }
-  const engine: LogEngine =
-    url !== undefined
-      ? await ServerEngine.open({ url, log })
-      : await EmbeddedEngine.open({
-          dataDir: dataDir as string,
-          log,
-          maxMemoryBytes: options.maxMemoryBytes,
-          backupDir: options.backupDir,
-        });
-  try {
-    await migrate(engine, log);
-    await setTextIndex(engine, options.textIndex ?? true);
-    const settings = await indexSettings(engine);
-    return new LogStore({ engine, maxSearchSeconds: options.maxSearchSeconds, settings });
-  } catch (error) {
-    await engine.close();
-    throw error;
-  }
-}
-
-/** Which devices' figures are wanted. */
-export interface DeviceStatsFilter {
-  /** Only these. */
-  devices?: readonly string[];
-  /** Behind this one, by name. */
-  after?: string;
-  limit?: number;
-}
-
-export function deviceStatsSql({ devices, after, limit }: DeviceStatsFilter = {}): string {
-  const conditions = [
-    ...(devices === undefined ? [] : [devicesSql(new Set(devices))]),
-    ...(after === undefined ? [] : [`device > ${string(after)}`]),
-  ];
-  return `SELECT device, sum(stored) AS lines, sum(size) AS bytes,
-  sumIf(greatest(toInt64(high - low + 1) - toInt64(n), 0), NOT ${ownJournalSql}) AS missing,
-  toUnixTimestamp64Milli(min(firstReceived)) AS firstSeen, toUnixTimestamp64Milli(max(lastReceived)) AS lastSeen
-FROM (${journalsSql(conditions)})
-GROUP BY device ORDER BY device${limit === undefined ? '' : ` LIMIT ${integer(limit)}`}`;
 }
 
 /** The lines of all devices. */
@@ -182,7 +70,7 @@ export class LogStore implements AsyncDisposable {
   }) {
     const { engine, shards = [engine], replicas = [], map = new ShardMap([1]) } = options;
     this.engine = engine;
-    this.#settings = options.settings ?? { insert: {}, read: {}, find: {}, small: {} };
+    this.#settings = options.settings ?? { insert: {}, read: {}, find: {}, small: {}, anywhere: {} };
     this.#density = new KeptDensity(engine);
     this.lanes = shards.map(
       (shard, i) => new StoreLane({ engine: shard, replicas: replicas[i], settings: this.#settings.insert }),

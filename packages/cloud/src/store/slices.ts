@@ -4,7 +4,7 @@ import type { Density } from './density.ts';
  * Reading a page in slices of time. A search for a word that is in every fifth line would read each of them to show the
  * newest hundred; a look at what came last is enough. So a page is read from its end of time, in slices that follow on
  * from each other, until it is full. The first is small. How many lines it had says how large the next must be; when
- * it had none the rest is read at once, as what is rare the indexes find.
+ * it had none the rest is read at once, as what is rare the indexes find; or, where they do not, as much more as may be.
  *
  * Slices share no time, so their lines follow one another in the order of a search, whatever the density says. It decides
  * only how large they are. Lines are counted by their arrival, and their own times may be any: the first slice is open
@@ -29,14 +29,25 @@ export interface SlicedPage {
   limit: number;
 }
 
-/** Lines in the first slice: at least so many, and more for a large page. */
-export interface FirstSlice {
+/** How a page is cut. */
+export interface Slicing {
+  /** Lines in the first slice: at least so many… */
   leastLines: number;
+  /** …and more for a large page. */
   linesPerRow: number;
+  /** Whether indexes find what is rare. */
+  isIndexed: boolean;
 }
 
-/** About what one thread reads in the time that it takes to begin. */
-const standardFirst: FirstSlice = { leastLines: 50_000, linesPerRow: 20 };
+/** For lines that are told by what is in them. About what one thread reads in the time that it takes to begin. */
+export const findingSlices: Slicing = { leastLines: 50_000, linesPerRow: 20, isIndexed: true };
+
+/** For lines that are told by their columns. */
+export const columnSlices: Slicing = { ...findingSlices, isIndexed: false };
+
+/** For whatever came: as many lines come as are looked at, but that some are later than others. */
+export const newestSlices: Slicing = { leastLines: 0, linesPerRow: 4, isIndexed: false };
+
 /** A slice of a range with fewer lines than so many times its own would save little. */
 const leastShare = 8;
 const mostGrowth = 64;
@@ -45,11 +56,11 @@ export async function readInSlices<Row>(
   page: SlicedPage,
   density: Density,
   read: (slice: Slice) => Promise<Row[]>,
-  first = standardFirst,
+  { leastLines, linesPerRow, isIndexed } = findingSlices,
 ): Promise<Row[]> {
   const rows: Row[] = [];
   let rest: Range = { since: page.since, until: page.until };
-  let lines = Math.max(first.leastLines, page.limit * first.linesPerRow);
+  let lines = Math.max(leastLines, page.limit * linesPerRow);
   let seen = 0;
   if (linesIn(rest, density) < lines * leastShare) lines = Number.POSITIVE_INFINITY;
   for (;;) {
@@ -61,7 +72,7 @@ export async function readInSlices<Row>(
     seen += lines;
     // Twice what it takes at this rate.
     const wanted = (2 * seen * (page.limit - rows.length)) / rows.length;
-    lines = rows.length === 0 ? wanted : Math.min(Math.max(wanted, 2 * seen), mostGrowth * seen);
+    lines = rows.length === 0 && isIndexed ? wanted : Math.min(Math.max(wanted, 2 * seen), mostGrowth * seen);
   }
 }
 

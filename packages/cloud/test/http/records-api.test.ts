@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
 import { adminToken, joinKey, type Line, startTestCloud, type TestCloud } from '../support/cloud.ts';
 import { batch, StreamClient } from '../support/stream-client.ts';
+import { followTail } from '../support/tail-follower.ts';
 
 let cloud: TestCloud;
 const keys = new Map<string, string>();
@@ -179,28 +180,6 @@ test('a limited reader sees its devices and nothing else, wherever it looks', as
   }
 });
 
-/** Follows the tail, and collects the devices whose lines come. */
-async function follow(query: string, token: string) {
-  const stopping = new AbortController();
-  const response = await fetch(`${cloud.url}/api/v1/logs/tail?${query}`, {
-    headers: { authorization: `Bearer ${token}` },
-    signal: stopping.signal,
-  });
-  const state = { messages: [] as string[], ended: false, stop: () => stopping.abort() };
-  (async () => {
-    let rest = '';
-    for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
-      const parts = (rest + Buffer.from(chunk).toString()).split('\n');
-      rest = parts.pop() ?? '';
-      for (const line of parts) {
-        if (line.startsWith('data: ')) state.messages.push(JSON.parse(line.slice(6)).message);
-      }
-    }
-    state.ended = true;
-  })().catch(() => undefined);
-  return state;
-}
-
 let sent = 0;
 async function send(uuid: string, message: string): Promise<void> {
   using stream = new StreamClient({ url: cloud.url, uuid, key: keys.get(uuid), gzip: false });
@@ -211,8 +190,8 @@ async function send(uuid: string, message: string): Promise<void> {
 
 test('a tail shows what its token may see, follows changes of fleets, and ends when it is revoked', async () => {
   const token = await makeToken({ name: 'tail of paris', role: 'reader', fleets: ['paris'] });
-  const limited = await follow('', token);
-  const byFleet = await follow('query=fleet:paris', adminToken);
+  const limited = await followTail(cloud.url, '', token);
+  const byFleet = await followTail(cloud.url, 'query=fleet:paris', adminToken);
   await send('b1', 'from berlin');
   await send('p1', 'from paris');
   await until(() => limited.messages.length > 0 && byFleet.messages.length > 0, { what: 'the line' });

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { copyNewStore } from '../../../../tests/support/cloud-template.ts';
 import { memoryDir } from '../../../../tests/support/tmp.ts';
 import { parseQuery, querySql } from '../../src/query/index.ts';
+import type { EngineSettings } from '../../src/store/engine.ts';
 import { type LogStore, openStore } from '../../src/store/index.ts';
 import { string } from '../../src/store/sql.ts';
 import { indexSettings, textIndexes } from '../../src/store/text-index.ts';
@@ -36,7 +37,7 @@ afterAll(async () => {
   await dir?.[Symbol.asyncDispose]();
 });
 
-/** Blocks of 8192 lines that the two indexes leave to be read, by the engine's own account. */
+/** Blocks of 4096 lines, of 8 granules each, that the indexes leave to be read, by the engine's own account. */
 async function blocks(
   text: string,
   table = 'millrace.logs',
@@ -49,7 +50,7 @@ async function blocks(
   const plan = rows.map(({ explain }) => explain).join('\n');
   const of = /PrimaryKey[\s\S]*?Granules: \d+\/(\d+)/.exec(plan)?.[1];
   const left = [...plan.matchAll(/Granules: (\d+)\/\d+/g)].at(-1)?.[1];
-  return of && left ? { left: Math.ceil(Number(left) / 4), of: Math.ceil(Number(of) / 4) } : undefined;
+  return of && left ? { left: Math.ceil(Number(left) / 8), of: Math.ceil(Number(of) / 8) } : undefined;
 }
 
 describe('the indexes serve', () => {
@@ -102,6 +103,58 @@ describe('the indexes serve conditions on fields', () => {
   });
 });
 
+describe('the engine reads', () => {
+  const planOf = async (kind: string, condition: string, settings: EngineSettings) => {
+    const rows = await store.engine.query<{ explain: string }>(
+      `EXPLAIN ${kind} SELECT device, message FROM millrace.logs WHERE ${condition} ORDER BY ts DESC, seq DESC LIMIT 100`,
+      settings,
+    );
+    return rows.map(({ explain }) => explain).join('\n');
+  };
+  const conditionOf = (text: string) => querySql(parseQuery(text));
+
+  test('nothing for a word that is nowhere', async () => {
+    const { read, find } = await indexSettings(store.engine);
+    const selectedParts = async () => {
+      const [event] = await store.engine.query<{ value: number }>(
+        `SELECT value FROM system.events WHERE event = 'SelectedParts'`,
+      );
+      return event?.value ?? 0;
+    };
+    const partsFor = async (settings: EngineSettings) => {
+      const before = await selectedParts();
+      await store.engine.query(
+        `SELECT message FROM millrace.logs WHERE ${conditionOf('absentword')} LIMIT 1`,
+        {
+          ...settings,
+          use_query_condition_cache: 0,
+        },
+      );
+      return (await selectedParts()) - before;
+    };
+    // By its own lights the engine sets out to read each part, and asks its index then.
+    expect(await partsFor(read)).toBe(1);
+    expect(await partsFor({ ...read, ...find })).toBe(0);
+  });
+
+  test('what is asked for before the times', async () => {
+    const { read, find } = await indexSettings(store.engine);
+    const frequent = conditionOf('connection');
+    expect(await planOf('actions = 1', frequent, read)).toContain('__topKFilter');
+    expect(await planOf('actions = 1', frequent, { ...read, ...find })).not.toContain('__topKFilter');
+  });
+
+  test('times by their own index, where lines are of anywhere', async () => {
+    const { read, anywhere } = await indexSettings(store.engine);
+    const newest = 'ts >= fromUnixTimestamp64Milli(99000)';
+    const byKey = /PrimaryKey[│\s]+Keys:[│\s]+ts/;
+    expect(await planOf('indexes = 1', newest, read)).toMatch(byKey);
+    const plan = await planOf('indexes = 1', newest, { ...read, ...anywhere });
+    expect(plan).not.toMatch(byKey);
+    expect(plan).toMatch(/Name: times[\s\S]*Condition: \(ts in/);
+  });
+});
+
 test('where it cannot serve, the answer is the same', async () => {
   for (const [text, count] of [
     ['-needleword', 99_999],
@@ -142,9 +195,9 @@ test('with the indexes a search finds what it finds without', async () => {
     { numRuns: 300, seed: 3 },
   );
   // A block of the index for each line: nothing that one line holds can hide what is missing of another.
-  const { words, grams } = textIndexes;
+  const { words, grams } = textIndexes(1);
   await store.engine.command(`CREATE TABLE millrace.single (message String, INDEX words ${words},
-INDEX grams ${grams.replace('GRANULARITY 4', 'GRANULARITY 1')})
+INDEX grams ${grams.replace(/GRANULARITY \d+/, 'GRANULARITY 1')})
 ENGINE = MergeTree ORDER BY tuple() SETTINGS index_granularity = 1`);
   await store.engine.command(
     `INSERT INTO millrace.single SELECT arrayJoin([${messages.map(string).join(', ')}])`,

@@ -4,9 +4,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { until } from '../../../../tests/support/wait.ts';
 import { hostileText } from '../../../wire/test/messages/arbitraries.ts';
 import { contentOf } from '../../src/ingest/line-content.ts';
+import { deviceStatsSql } from '../../src/store/device-stats.ts';
 import type { LogStore } from '../../src/store/index.ts';
 import { journalsSettings } from '../../src/store/journals.ts';
-import { deviceStatsSql } from '../../src/store/log-store.ts';
 import { repeatKey } from '../../src/store/repeats.ts';
 import { append, places, type StorePlace } from './open-stores.ts';
 

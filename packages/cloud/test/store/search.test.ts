@@ -90,7 +90,7 @@ describe.each(placesAndCluster)('search, $name', ({ make }) => {
               asked.push(slice);
               return store.engine.query(searchSql(search, unlimited, slice));
             },
-            { leastLines: 1, linesPerRow: 0 },
+            { leastLines: 1, linesPerRow: 0, isIndexed: true },
           );
           expect(rows.slice(0, 13).map(lineOf)).toEqual(expected.logs);
           expect(rows.length > 13).toBe(expected.cursor !== undefined);

@@ -227,6 +227,21 @@ describe.each(places)('log store, $name', ({ make }) => {
     }
   });
 
+  test('lines that come in are stored without indexes over messages, which merging makes', async () => {
+    const builtIndexes = async () => {
+      const built = await store.engine.query<{ name: string }>(
+        `SELECT name FROM system.data_skipping_indices WHERE database = 'millrace' AND table = 'logs' AND data_compressed_bytes > 0`,
+      );
+      return built.map(({ name }) => name).sort();
+    };
+    await store.engine.command('SYSTEM STOP MERGES millrace.logs');
+    await append(store, [{ message: 'Connection refused' }]);
+    expect(await builtIndexes()).toEqual(['times']);
+    await store.engine.command('SYSTEM START MERGES millrace.logs');
+    await store.engine.command('OPTIMIZE TABLE millrace.logs FINAL');
+    expect(await builtIndexes()).toEqual(['escaped', 'grams', 'times', 'words']);
+  });
+
   test('storedAt names the lines of one time of arrival', async () => {
     const receivedMs = Date.now();
     await append(store, [{ message: 'a' }, { message: 'b' }], { receivedMs });

@@ -8,6 +8,7 @@ import { retentionMigration } from './0003-retention.ts';
 import { fencesMigration } from './0004-fences.ts';
 import { countsMigration } from './0005-counts.ts';
 import { mergingMigration } from './0006-merging.ts';
+import { smallBlocksMigration } from './0007-small-blocks.ts';
 import type { Migration } from './migration.ts';
 
 export type { Migration } from './migration.ts';
@@ -19,6 +20,7 @@ export const migrations: readonly Migration[] = [
   fencesMigration,
   countsMigration,
   mergingMigration,
+  smallBlocksMigration,
 ];
 
 /**
