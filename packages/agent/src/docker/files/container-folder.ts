@@ -7,6 +7,8 @@ import type { ContainerIdentity } from '../services.ts';
 export interface ContainerFolder {
   /** Absent when the engine's file cannot be read. */
   identity: ContainerIdentity | undefined;
+  /** In ms since 1970; `undefined` where that is not known. */
+  createdMs: number | undefined;
   isTerminal: boolean;
   /** How soon a log that is being written to must be looked at again, lest a whole file come and go in between. */
   lookAgainMs: number;
@@ -42,6 +44,7 @@ export function lookInto(folder: string): ContainerFolder {
   const logConfig = objectOf(host?.LogConfig) as LogConfig | undefined;
   const name = config?.Name;
   const rotation = rotationOf(logConfig);
+  const createdMs = Date.parse(String(config?.Created));
   return {
     identity:
       typeof name === 'string'
@@ -51,6 +54,7 @@ export function lookInto(folder: string): ContainerFolder {
             labels: (objectOf(settings?.Labels) ?? {}) as Record<string, string>,
           }
         : undefined,
+    createdMs: Number.isNaN(createdMs) ? undefined : createdMs,
     isTerminal: settings?.Tty === true,
     // What can be written behind a file before the next one is gone.
     lookAgainMs: rotation

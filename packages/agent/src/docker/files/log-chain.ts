@@ -96,6 +96,13 @@ export class LogChain {
     return file;
   }
 
+  /** All of the log is wanted. Where there are as many files as the engine keeps, there may have been others before. */
+  expectBeginning(): void {
+    const { maxFiles = 1 } = this.options.rotation ?? {};
+    const [oldest] = this.files;
+    if (oldest && maxFiles > 1 && this.files.length >= maxFiles) oldest.gap ??= { reason: 'rotated' };
+  }
+
   /** The kernel says that the log's name was given up or taken. */
   noteRename(): void {
     this.rotations.renames++;

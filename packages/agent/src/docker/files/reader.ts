@@ -223,6 +223,9 @@ export class FileReader {
       await chain.openAll(buffer);
       this.point = undefined;
     }
+    // A container that is as young was never to be read in part.
+    const { createdMs = Number.NEGATIVE_INFINITY } = this.folder;
+    if (!this.hasPosition && createdMs >= this.startMs) chain.expectBeginning();
     this.beginByMarks();
   }
 

@@ -1,4 +1,5 @@
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { LogInput } from '@millrace/wire';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
@@ -139,3 +140,31 @@ test('a crash between a gap and the line behind it: the gap is on record, and no
   expect(shown(journal).slice(-2)).toEqual(['three', 'four']);
   expect(shown(journal).filter((text) => text.startsWith('gap'))).toHaveLength(1);
 });
+
+test.each([
+  { created: '2026-09-01T00:00:00Z', expected: ['gap: rotated', 'two', 'three'] },
+  { created: '2026-01-01T00:00:00Z', expected: ['two', 'three'] },
+])(
+  'the beginning of a log that was rotated away before it was opened, of a container of $created',
+  async ({ created, expected }) => {
+    await using dir = await tempDir();
+    const writer = new LogWriter(dir.path, id);
+    writer.configure({ 'max-size': '100', 'max-file': '2' });
+    writeFileSync(join(writer.folder, 'config.v2.json'), JSON.stringify({ Name: '/test', Created: created }));
+    const journal = new BatchJournal();
+    for (const text of ['one', 'two', 'three']) {
+      if (text !== 'one') writer.rotate({ maxFiles: 2 });
+      print(writer, text);
+    }
+    for (let life = 0; life < 2; life++) {
+      await new TestReader(writer, journal, { startMs: Date.parse('2026-08-01T00:00:00Z') }).readAll();
+      journal.seal();
+    }
+    expect(shown(journal)).toEqual(expected);
+    if (expected.length === 3) {
+      expect(journal.lines[0]?.message).toMatch(
+        /^lines of test may be missing before 2026-\S+Z: rotated away/,
+      );
+    }
+  },
+);

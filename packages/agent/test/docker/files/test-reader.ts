@@ -16,6 +16,8 @@ export interface TestReaderOptions {
   log?: Logger;
   holder?: LogHolder;
   maxHeldFiles?: number;
+  /** Where reading begins without a position, in ms since 1970; default 0. */
+  startMs?: number;
 }
 
 /** A reader of a log that a {@link LogWriter} writes, from the position that the journal has. */
@@ -36,6 +38,7 @@ export class TestReader {
       log,
       holder,
       maxHeldFiles,
+      startMs = 0,
     }: TestReaderOptions = {},
   ) {
     let left = crashAfter;
@@ -54,7 +57,7 @@ export class TestReader {
       ...{ holder, maxHeldFiles },
       signal: this.stopping.signal,
       saved: journal.position(`docker:${writer.id}`),
-      startMs: () => 0,
+      startMs: () => startMs,
       multiline,
       deliver: (line, position) => {
         if (isAlive()) journal.log(line, position);
