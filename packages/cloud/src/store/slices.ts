@@ -46,7 +46,7 @@ export const findingSlices: Slicing = { leastLines: 50_000, linesPerRow: 20, isI
 export const columnSlices: Slicing = { ...findingSlices, isIndexed: false };
 
 /** For whatever came: as many lines come as are looked at, but that some are later than others. */
-export const newestSlices: Slicing = { leastLines: 0, linesPerRow: 4, isIndexed: false };
+export const newestSlices: Slicing = { leastLines: 400, linesPerRow: 4, isIndexed: false };
 
 /** A slice of a range with fewer lines than so many times its own would save little. */
 const leastShare = 8;
