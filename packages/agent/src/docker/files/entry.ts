@@ -1,8 +1,5 @@
 import { type Nanos, nanosOf, parseNanos } from '../timestamp.ts';
 
-/** `2026-11-20T12:41:25` */
-const secondLength = 19;
-
 /**
  * Reads entries of the driver json-file, one JSON object per line:
  *
@@ -30,12 +27,8 @@ export class EntryReader {
   escapeAt = 0;
   /** The text, when the entry had to be parsed; else `undefined`. */
   parsed: string | undefined;
-  private readonly known: KnownSecond;
-
-  /** @param known may be shared by readers of the same log, whose entries follow one another */
-  constructor(known = new KnownSecond()) {
-    this.known = known;
-  }
+  private readonly cachedSecond = Buffer.alloc(secondLength);
+  private cachedSeconds = Number.NaN;
 
   /** The entry's time, as positions have it. */
   get nanos(): Nanos {
@@ -78,15 +71,21 @@ export class EntryReader {
   }
 
   private readTime(bytes: Buffer, time: number, dot: number, end: number): boolean {
-    const { known } = this;
-    if (!known.is(bytes, time) && !known.read(bytes, time)) return false;
+    for (let i = secondLength - 1; i >= 0; i--) {
+      if (bytes[time + i] === this.cachedSecond[i]) continue;
+      const ms = Date.parse(`${bytes.toString('latin1', time, dot)}Z`);
+      if (Number.isNaN(ms) || ms < 0) return false;
+      bytes.copy(this.cachedSecond, 0, time, dot);
+      this.cachedSeconds = ms / 1000;
+      break;
+    }
     let nano = 0;
     for (let i = dot + 1; i < end; i++) {
       const digit = (bytes[i] as number) - 0x30;
       if (digit < 0 || digit > 9) return false;
       nano = nano * 10 + digit;
     }
-    this.second = known.seconds;
+    this.second = this.cachedSeconds;
     this.nano = nano * (scale[end - dot - 1] as number);
     return true;
   }
@@ -111,29 +110,10 @@ export class EntryReader {
   }
 }
 
-/** The second that was read last. Neighbouring entries mostly share it, and comparing digits is cheaper than a date. */
-export class KnownSecond {
-  /** Since 1970. */
-  seconds = Number.NaN;
-  private readonly digits = Buffer.alloc(secondLength);
-
-  is(bytes: Buffer, at: number): boolean {
-    for (let i = secondLength - 1; i >= 0; i--) if (bytes[at + i] !== this.digits[i]) return false;
-    return true;
-  }
-
-  /** Reads `2026-11-20T12:41:25`; `false` when that is no time since 1970. */
-  read(bytes: Buffer, at: number): boolean {
-    const ms = Date.parse(`${bytes.toString('latin1', at, at + secondLength)}Z`);
-    if (Number.isNaN(ms) || ms < 0) return false;
-    bytes.copy(this.digits, 0, at, at + secondLength);
-    this.seconds = ms / 1000;
-    return true;
-  }
-}
-
 const quote = 0x22;
 const backslash = 0x5c;
+/** `2026-11-20T12:41:25` */
+const secondLength = 19;
 const logKey = Buffer.from('{"log":"');
 const streamKey = Buffer.from('","stream":"');
 const timeKey = Buffer.from('","time":"');

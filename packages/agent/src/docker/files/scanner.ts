@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { FileCursor } from './cursor.ts';
-import { EntryReader, KnownSecond } from './entry.ts';
+import { EntryReader } from './entry.ts';
 import type { LogFile } from './log-file.ts';
 import { headOf } from './point.ts';
 
@@ -31,9 +31,8 @@ interface Place {
 
 /** Reads the entries of a buffer one after the other, and those that follow in advance where they are asked for. */
 class Window {
-  private readonly known = new KnownSecond();
   private readonly places: Place[] = Array.from({ length: maxAhead + 1 }, () => ({
-    entry: new EntryReader(this.known),
+    entry: new EntryReader(),
     ...{ start: 0, end: 0, isEntry: false },
   }));
   private bytes: Buffer = Buffer.alloc(0);
