@@ -7,7 +7,8 @@
  *   npm run bench:agent -- 1000000 profile   leaves a .cpuprofile in that folder
  *   npm run bench:agent -- --text            lines of text instead of JSON, which others may continue
  *   npm run bench:agent -- --source api      the same lines printed by a container of a real engine, once read
- *                                            through the engine's API and once from its files
+ *                                            through the engine's API and once from its files; beside it what a
+ *                                            reader takes that only counts them
  *
  * Counted is what the agent uses from the moment in which the container starts until all is acknowledged; starting up
  * is shown by itself.
@@ -18,6 +19,7 @@ import { parseArgs } from 'node:util';
 import { startEngine, type TestEngine } from '../tests/support/docker.ts';
 import { tempDir } from '../tests/support/tmp.ts';
 import { until } from '../tests/support/wait.ts';
+import { measureBareReader } from './device/bare-reader.ts';
 import { FarEnd, type FarEndCount } from './device/far-end.ts';
 import { childrenCpuSeconds, MeasuredAgent, round } from './device/measured-agent.ts';
 import { entryBytes, textEntry, webEntry, webLine, writeLines } from './device/web-log.ts';
@@ -83,24 +85,48 @@ async function compareSources(): Promise<void> {
   await using engine = await startEngine();
   const files = await measureEngine(engine, 'files');
   const api = await measureEngine(engine, 'api');
+  const bareFiles = await measureBare(engine, 'files');
+  const bareApi = await measureBare(engine, 'api');
   const apiVsFiles = round(api.cpuSeconds / files.cpuSeconds, 2);
+  // If taking chunks and frames apart cost nothing more than the files' JSON.
+  const floor = round((files.cpuSeconds + bareApi - bareFiles) / files.cpuSeconds, 2);
   const row = (name: string, { seconds, cpuSeconds, peakRssMb }: Run) =>
     `${name.padEnd(28)}${round(cpuSeconds, 2)} s of CPU in ${round(seconds, 2)} s, ${peakRssMb} MB at most`;
   console.log(`
 lines                       ${lines} of ${entryBytes} bytes, as a real engine writes them
 ${row('from its files', files)}
 ${row('through its API', api)}
+a bare reader               ${round(bareFiles, 2)} s of CPU from the files, ${round(bareApi, 2)} s through the API
 `);
-  console.log(JSON.stringify({ source: 'api', ...figuresOf(api), apiVsFiles }));
+  console.log(JSON.stringify({ source: 'api', ...figuresOf(api), apiVsFiles, floor }));
+}
+
+async function measureBare(engine: TestEngine, source: 'files' | 'api'): Promise<number> {
+  console.error(`a bare reader, ${source}…`);
+  const container = await createPrinter(engine, `bare-${source}`);
+  const { DockerRootDir: root } = (await engine.docker.info()) as { DockerRootDir: string };
+  const { id: containerId } = container;
+  const logPath = join(root, 'containers', containerId, `${containerId}-json.log`);
+  const { socketPath } = engine;
+  const task = { source, lines, socketPath, containerId, logPath };
+  const cpuSeconds = await measureBareReader(task, () => container.start());
+  await container.remove({ force: true });
+  return cpuSeconds;
+}
+
+/** A container that prints the lines when it is started. */
+async function createPrinter(engine: TestEngine, name: string) {
+  const container = await engine.create({ name, cmd: ['sh', '-c', 'cat /out & cat /err >&2; wait'] });
+  const archive = execFileSync('tar', ['-C', dir.path, '-c', 'out', 'err'], { maxBuffer: 2 ** 31 });
+  await container.putArchive(archive, { path: '/' });
+  return container;
 }
 
 async function measureEngine(engine: TestEngine, source: 'files' | 'api'): Promise<Run> {
   const folder = join(dir.path, source);
   execFileSync('mkdir', [folder]);
   using farEnd = await FarEnd.start(folder, { commitMs });
-  const container = await engine.create({ name: source, cmd: ['sh', '-c', 'cat /out & cat /err >&2; wait'] });
-  const archive = execFileSync('tar', ['-C', dir.path, '-c', 'out', 'err'], { maxBuffer: 2 ** 31 });
-  await container.putArchive(archive, { path: '/' });
+  const container = await createPrinter(engine, source);
   const run = await measure(farEnd, engine.host, () => container.start(), { DOCKER_LOGS: source });
   await container.remove({ force: true });
   return run;

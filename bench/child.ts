@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 
 /** A process of a bench's own, which does what it is sent and answers. It ends with its scope. */
 export interface Child extends AsyncDisposable {
+  readonly pid: number;
   send(message: object | string): void;
   /** Its next message. Rejects when it ends instead. */
   answer<T>(): Promise<T>;
@@ -12,6 +13,8 @@ export interface Child extends AsyncDisposable {
 export function startChild(file: string): Child {
   const started = fork(fileURLToPath(new URL(file, import.meta.url)));
   return {
+    // None only where it could not be started, which the first answer tells.
+    pid: started.pid ?? 0,
     send: (message) => started.send(message),
     answer<T>(): Promise<T> {
       return new Promise((resolve, reject) => {

@@ -11,18 +11,23 @@ export interface FreshLanesOptions {
   deliver: (lane: FreshLane, reading: AbortSignal) => Promise<void>;
 }
 
-// A line waits at most this long for the lane that it could take.
-const lookMs = 250;
+// A line waits at most this long for the lane that it could take: a session begins with whatever piled up before it.
+const firstLooks = 40;
+const firstLookMs = 250;
+// A feed that keeps up falls behind only where its far end cannot keep up. On an idle device each look is a waking up.
+const lookMs = 1000;
 
 /** Serves the fresh lanes of a feed, one after another, beside whoever reads the feed itself. */
 export async function serveFreshLanes({ feed, read, ready, deliver }: FreshLanesOptions): Promise<void> {
   if (!feed.fresh) return;
+  let looks = 0;
   while (!read.aborted) {
     using lane = ready?.() === false ? undefined : feed.fresh();
     if (!lane) {
-      await pause(lookMs, read);
+      await pause(looks++ < firstLooks ? firstLookMs : lookMs, read);
       continue;
     }
+    looks = 0;
     using reading = withDeadline([read, lane.joined], Number.POSITIVE_INFINITY);
     await deliver(lane, reading.signal);
   }

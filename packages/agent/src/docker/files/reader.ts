@@ -13,9 +13,10 @@ import { type ContainerFolder, lookInto, needsHolder } from './container-folder.
 import { FileCursor } from './cursor.ts';
 import type { LogHolder } from './holder/holder.ts';
 import { type Ahead, LogChain } from './log-chain.ts';
+import { Looks } from './looks.ts';
 import { type FilePoint, parseFilePoint } from './point.ts';
 import { EntryScanner } from './scanner.ts';
-import { busyTickMs, type Turns, tickMs } from './turns.ts';
+import type { Turns } from './turns.ts';
 
 export interface FileReaderOptions extends LogCursorOptions {
   /** `/var/lib/docker/containers/<id>/<id>-json.log` */
@@ -30,10 +31,6 @@ export interface FileReaderOptions extends LogCursorOptions {
   log?: Logger;
 }
 
-/** Looks without anything new before the log is left to the kernel to watch. */
-const quietTicks = 3;
-/** So many looks in a row that each found something: two seconds of 50 lines and more. */
-const busyLooks = 100;
 /** How often a log is looked at that the kernel should tell about: not every file system does. */
 const safetyChecks = 10;
 /** For the holder to open what is next. */
@@ -73,9 +70,7 @@ export class FileReader {
   /** Reading goes through what was there at its beginning, and the end has not been seen yet. */
   private isCatchingUp = false;
   private isUncertain = false;
-  private quiet = 0;
-  /** Looks in a row that found something. */
-  private busy = 0;
+  private readonly looks: Looks;
   private checks = 0;
   private waiting: PromiseWithResolvers<void> | undefined;
 
@@ -86,6 +81,7 @@ export class FileReader {
     this.key = positionKey(container.id);
     this.fields = serviceOf(container);
     this.folder = lookInto(dirname(path));
+    this.looks = new Looks(this.folder);
     this.point = parseFilePoint(saved);
     const marks = parsePosition(saved);
     this.hasSaved = marks !== undefined;
@@ -133,7 +129,7 @@ export class FileReader {
   /** Reads until the container's end; a call during a run makes it look once more before it ends. */
   run(_session: EngineSession | undefined, hasEnded: boolean): Promise<void> {
     this.hasEnded = hasEnded;
-    this.quiet = 0;
+    this.looks.found();
     this.running ??= this.read().finally(() => {
       this.running = undefined;
     });
@@ -267,9 +263,11 @@ export class FileReader {
       chain.offset += passed;
       if (bytes >= muchBytes && !file.isFinal) chain.expectRotation();
       if (passed > 0) {
-        this.quiet = 0;
+        this.looks.found();
         // Less than asked for means that the end was there: no need to read once more to see it.
         if (file.isFinal || bytes === buffer.length) return 'more';
+        // Nor to look at its name, while it is written to: nothing comes any more to a file that was renamed.
+        if (this.looks.hasTime && !this.isCatchingUp && !this.hasEnded) return 'idle';
       }
     }
     return chain.atEnd(file, wasFinal, buffer);
@@ -290,7 +288,7 @@ export class FileReader {
 
   /** Whole files may come and go between two looks. */
   private get isHurried(): boolean {
-    return this.folder.lookAgainMs < tickMs;
+    return this.looks.isHurried;
   }
 
   /**
@@ -315,11 +313,10 @@ export class FileReader {
   /** Until there may be more: by looking again soon while the log is written to, else when the kernel says so. */
   private async wait(): Promise<void> {
     const { turns, path } = this.options;
-    this.busy = this.quiet++ === 0 ? this.busy + 1 : 0;
-    if (this.quiet <= quietTicks) {
-      const { lookAgainMs } = this.folder;
-      if (this.isHurried) await pause(lookAgainMs);
-      else await turns.nextTick(this.busy > busyLooks && lookAgainMs >= busyTickMs ? busyTickMs : tickMs);
+    const nextMs = this.looks.next();
+    if (nextMs !== undefined) {
+      if (this.isHurried) await pause(nextMs);
+      else await turns.nextTick(nextMs);
       return;
     }
     const waiting = Promise.withResolvers<void>();
@@ -334,7 +331,7 @@ export class FileReader {
       watcher.on('error', () => waiting.resolve());
       // What was written before the watcher was there.
       const next = await turns.take((buffer) => this.step(buffer));
-      const isQuiet = next === 'idle' && this.quiet > 0;
+      const isQuiet = next === 'idle' && this.looks.isQuiet;
       if (isQuiet && !this.hasEnded && !this.options.signal.aborted) await waiting.promise;
     } catch (error) {
       // The kernel gives no more watches, or the folder is gone: then by the clock.

@@ -1,11 +1,6 @@
+import { tickMs } from './looks.ts';
+
 const bufferBytes = 256 * 1024;
-/** How often a log that is being written to is looked at. */
-export const tickMs = 20;
-/**
- * The same for one that never rests. Its lines go out once a second, and most of what a look costs is waking up: for
- * 60 ms instead of 20 that is half of all that a thousand lines a second take.
- */
-export const busyTickMs = 60;
 
 /**
  * What the readers of all log files share: one buffer, used in turns so that memory does not grow with the number of
