@@ -296,7 +296,7 @@ function asStoreError(error: unknown): unknown {
   });
 }
 
-// The engine's own defaults are a server's: 0.9 of the RAM, and caches of 5 GiB each.
+// The engine's own defaults are a server's: 0.9 of the RAM, and caches of 1 to 5 GiB each.
 function engineConfig({ maxMemoryBytes = Math.floor(totalmem() / 4), backupDir }: EmbeddedEngineOptions) {
   const backups =
     backupDir === undefined
@@ -308,6 +308,9 @@ function engineConfig({ maxMemoryBytes = Math.floor(totalmem() / 4), backupDir }
   <mark_cache_size>67108864</mark_cache_size>
   <index_mark_cache_size>33554432</index_mark_cache_size>
   <primary_index_cache_size>67108864</primary_index_cache_size>
+  <text_index_header_cache_size>67108864</text_index_header_cache_size>
+  <text_index_tokens_cache_size>67108864</text_index_tokens_cache_size>
+  <text_index_postings_cache_size>134217728</text_index_postings_cache_size>
   <index_uncompressed_cache_size>0</index_uncompressed_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <background_pool_size>2</background_pool_size>${backups}
