@@ -331,7 +331,10 @@ describe.for(['auto', 'api'] as const)('logs: %s', (logs) => {
     });
     await until(() => journal.messages(id).length > 0, { what: 'the line' });
     // Sooner than a summary would come by itself.
-    await until(() => journal.messages(id).length === 2, { timeoutMs: summaryMs - 2_000, what: 'the summary' });
+    await until(() => journal.messages(id).length === 2, {
+      timeoutMs: summaryMs - 2_000,
+      what: 'the summary',
+    });
     expect(journal.messages(id)).toEqual(['same', 'last message repeated 2 times']);
     await until(() => journal.forgotten.length > 0, { what: 'its position to be forgotten' });
     expect(journal.position(`docker:${id}`)).toBeUndefined();
