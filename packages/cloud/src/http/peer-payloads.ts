@@ -27,25 +27,30 @@ export class PeerPayloads {
       { parseAs: 'buffer', bodyLimit: maxPayloadBytes },
       (_request, body, done) => done(null, body),
     );
-    app.addHook('onRequest', async () => {
-      this.#open++;
-      if (this.#isStopping) throw new MillraceError('OVERLOADED', 'the server is stopping');
-    });
-    app.addHook('onResponse', async () => {
-      if (--this.#open === 0) this.#idle?.();
-    });
     app.post(
       '/peers/payloads/:uuid',
       { schema: { hide: true, params: z.object({ uuid: z.string().regex(uuidPattern) }) } },
-      async (request) => {
+      async (request, { raw: response }) => {
         if (!isSame(bearerToken(request.raw), secret)) {
           throw new MillraceError('UNAUTHORIZED', 'not a process of this cloud');
         }
+        if (this.#isStopping) throw new MillraceError('OVERLOADED', 'the server is stopping');
         const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
-        return { messages: await inbox.own(request.params.uuid, body) };
+        this.#open++;
+        try {
+          return { messages: await inbox.own(request.params.uuid, body) };
+        } finally {
+          // Of a response that nobody waits for any more the framework tells no end.
+          if (response.closed) this.#answered();
+          else response.once('close', () => this.#answered());
+        }
       },
     );
   };
+
+  #answered(): void {
+    if (--this.#open === 0) this.#idle?.();
+  }
 
   /** Takes no more, and returns when all are answered: lines without numbers would be stored again by another process. */
   async drain(): Promise<void> {

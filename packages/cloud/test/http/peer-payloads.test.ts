@@ -18,27 +18,31 @@ test('who stops answers what others handed on, and takes no more of it', async (
       return committed.promise;
     },
   } as unknown as DeviceInbox;
-  const app = Fastify();
+  const app = Fastify({ forceCloseConnections: true });
   app.setValidatorCompiler(validate);
   useProblems(app, { log: pino({ level: 'silent' }), onRefused: () => undefined });
   const payloads = new PeerPayloads();
   await app.register(payloads.route, { inbox, secret, maxPayloadBytes: 1000 });
   const url = await app.listen({ host: '127.0.0.1', port: 0 });
-  const send = (shown = secret) =>
+  const send = (shown = secret, signal?: AbortSignal) =>
     fetch(`${url}/peers/payloads/d1`, {
-      method: 'POST',
+      ...{ method: 'POST', signal },
       headers: { authorization: `Bearer ${shown}`, 'content-type': 'application/octet-stream' },
       body: '{"message":"x"}',
     });
   expect((await send('a-guess')).status).toBe(401);
   const answers = [send(), send()];
-  await until(() => taken === 2);
+  const gone = new AbortController();
+  const unanswered = send(secret, gone.signal);
+  await until(() => taken === 3);
+  gone.abort();
+  await expect(unanswered).rejects.toThrow('aborted');
   let isDrained = false;
   const draining = payloads.drain().then(() => {
     isDrained = true;
   });
   expect((await send()).status).toBe(503);
-  expect([taken, isDrained]).toEqual([2, false]);
+  expect([taken, isDrained]).toEqual([3, false]);
   committed.resolve(['stored']);
   await draining;
   for (const answer of answers) expect(await (await answer).json()).toEqual({ messages: ['stored'] });
