@@ -162,16 +162,22 @@ test('a watcher at one process sees each line once, whichever process got it and
   await until(() => text.startsWith(': tail'));
   // The same as balena shows it, device by device.
   const shown = new Map<string, string>();
-  const showing = names.map(async (name) => {
-    const response = await fetch(`${first.url}/device/v2/${name}/logs?stream=1`, {
-      headers: { authorization: `Bearer ${adminToken}` },
-      signal: gone.signal,
-    });
+  const followed = await Promise.all(
+    names.map((name) =>
+      fetch(`${first.url}/device/v2/${name}/logs?stream=1`, {
+        headers: { authorization: `Bearer ${adminToken}` },
+        signal: gone.signal,
+      }),
+    ),
+  );
+  const showing = names.map(async (name, i) => {
     const decoder = new TextDecoder();
-    for await (const chunk of response.body ?? []) {
+    for await (const chunk of followed[i]?.body ?? []) {
       shown.set(name, (shown.get(name) ?? '') + decoder.decode(chunk, { stream: true }));
     }
   });
+  // They end with the test, whether it comes to its end or not.
+  const over = Promise.allSettled(showing);
   const seen = () => [...text.matchAll(/^data: (.*)$/gm)].map((match) => JSON.parse(match[1] ?? '').message);
   const sent: string[] = [];
   for (const [i, name] of names.entries()) {
@@ -193,7 +199,7 @@ test('a watcher at one process sees each line once, whichever process got it and
   }
   gone.abort();
   await reading;
-  await Promise.allSettled(showing);
+  await over;
 }, 60_000);
 
 /** An open stream of a device, with one line that was acknowledged. */
