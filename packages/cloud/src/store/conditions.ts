@@ -23,17 +23,19 @@ export function readsMessages({ words = [], query }: LineConditions): boolean {
   return words.some((word) => word !== '') || (query !== undefined && looksInside(query));
 }
 
-function looksInside(query: Query): boolean {
+const looksInside = (query: Query) =>
+  holds(query, (part) => part.kind === 'match' && part.target.kind !== 'name');
+
+/** Whether any part of a query that joins no others is so. */
+function holds(query: Query, isSo: (part: Query) => boolean): boolean {
   switch (query.kind) {
     case 'and':
     case 'or':
-      return query.parts.some(looksInside);
+      return query.parts.some((part) => holds(part, isSo));
     case 'not':
-      return looksInside(query.part);
-    case 'match':
-      return query.target.kind !== 'name';
+      return holds(query.part, isSo);
     default:
-      return false;
+      return isSo(query);
   }
 }
 
@@ -44,20 +46,11 @@ export function isByPlace({ device, service, query }: LineConditions, { devices 
   );
 }
 
-function namesPlaces(query: Query): boolean {
-  switch (query.kind) {
-    case 'and':
-    case 'or':
-      return query.parts.some(namesPlaces);
-    case 'not':
-      return namesPlaces(query.part);
-    case 'devices':
-      return true;
-    case 'match':
-      return query.target.kind === 'name' && ['device', 'service'].includes(query.target.name);
-    default:
-      return false;
-  }
+const namesPlaces = (query: Query) =>
+  holds(query, (part) => part.kind === 'devices' || (part.kind === 'match' && isPlace(part.target)));
+
+function isPlace(target: Extract<Query, { kind: 'match' }>['target']): boolean {
+  return target.kind === 'name' && ['device', 'service'].includes(target.name);
 }
 
 const maxWords = 32;
