@@ -14,10 +14,19 @@ export interface UserSystemd extends AsyncDisposable {
 
 /*
  * systemd and systemctl look whether /run/systemd/system exists before they believe that systemd is there. It does in
- * a mount namespace that only this systemd and what speaks to it see.
+ * a mount namespace that only this systemd and what speaks to it see. Nor does it see the controllers of cgroups v1, in
+ * which it is where all others are: it would put all of the machine into a group of its own.
  */
-const setUp =
-  'echo $$ > "$CGROUP/cgroup.procs" && mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec /lib/systemd/systemd --user';
+const setUp = `
+set -e
+for group in $CGROUPS; do echo $$ > "$group/cgroup.procs"; done
+for controller in /sys/fs/cgroup/*; do
+  case $controller in */systemd|*/unified) ;; *) if mountpoint -q "$controller"; then umount "$controller"; fi ;; esac
+done
+mkdir -p /run/systemd
+mount -t tmpfs none /run/systemd
+mkdir /run/systemd/system
+exec /lib/systemd/systemd --user`;
 
 /** Starts `systemd --user`, in a second or so; needs root for the mount namespace. */
 export async function startUserSystemd(folder: string): Promise<UserSystemd> {
@@ -25,13 +34,14 @@ export async function startUserSystemd(folder: string): Promise<UserSystemd> {
   const runtime = join(folder, 'run');
   for (const path of [home, runtime]) await mkdir(path, { recursive: true, mode: 0o700 });
   // It takes the control group it is in for its own, and clears away what is empty in it: not others' containers.
-  const v1 = '/sys/fs/cgroup/systemd';
-  const cgroup = join(existsSync(v1) ? v1 : '/sys/fs/cgroup', basename(folder));
-  await mkdir(cgroup);
+  const hierarchies = ['/sys/fs/cgroup/systemd', '/sys/fs/cgroup/unified'].filter((path) => existsSync(path));
+  if (hierarchies.length === 0) hierarchies.push('/sys/fs/cgroup');
+  const cgroups = hierarchies.map((path) => join(path, basename(folder)));
+  for (const path of cgroups) await mkdir(path);
   const env = { HOME: home, XDG_RUNTIME_DIR: runtime };
   const daemon = startProgram(['-m', 'sh', '-c', setUp], {
     command: 'unshare',
-    env: { ...env, CGROUP: cgroup, SYSTEMD_LOG_TARGET: 'console' },
+    env: { ...env, CGROUPS: cgroups.join(' '), SYSTEMD_LOG_TARGET: 'console' },
   });
   const run: UserSystemd['run'] = (args, { command = process.execPath, env: more = {} } = {}) =>
     startProgram(['-m', '-t', String(daemon.pid), '--wd=.', command, ...args], {
@@ -52,7 +62,9 @@ export async function startUserSystemd(folder: string): Promise<UserSystemd> {
     [Symbol.asyncDispose]: async () => {
       await daemon.end('SIGTERM');
       // systemd has removed both when all went well.
-      for (const path of [join(cgroup, 'init.scope'), cgroup]) await rmdir(path).catch(() => undefined);
+      for (const path of cgroups.flatMap((cgroup) => [join(cgroup, 'init.scope'), cgroup])) {
+        await rmdir(path).catch(() => undefined);
+      }
     },
   };
 }
