@@ -29,6 +29,8 @@ interface Run {
   rotationsPerSecond: number;
   cpuSeconds: number;
   peakRssMb: number;
+  /** Memory of the process that holds files. */
+  holderMb: number;
 }
 
 const { values } = parseArgs({
@@ -68,6 +70,7 @@ console.log(
     ...{ lost: sum('lost'), doubled: sum('doubled'), gapFiles: sum('gapFiles') },
     runsWithLoss: runs.filter(({ lost }) => lost > 0).length,
     peakRssMb: Math.max(...runs.map(({ peakRssMb }) => peakRssMb)),
+    holderMb: Math.max(...runs.map(({ holderMb }) => holderMb)),
   }),
 );
 
@@ -94,6 +97,7 @@ async function measure(engine: TestEngine): Promise<Run> {
   await container.start();
   await container.wait();
   const writtenMs = performance.now();
+  const holderMb = agent.childrenMb;
   let before = -1;
   // What was lost does not come: until three seconds have brought nothing.
   for (let same = 0; same < 300; ) {
@@ -111,6 +115,7 @@ async function measure(engine: TestEngine): Promise<Run> {
     rotationsPerSecond: Math.round((lines * entryBytes) / fileBytes / seconds),
     cpuSeconds: round(agent.cpuSeconds, 2),
     peakRssMb: agent.memoryMb('peak'),
+    holderMb,
   };
   await agent.stop();
   if (agent.stderr) console.error(agent.stderr);

@@ -53,16 +53,16 @@ const bringAlong = {
       const text = readFileSync(path, 'utf8');
       const contents = text
         .replace(/createRequire\(import\.meta\.url\)\(('[^']+')\)/g, 'require($1)')
-        .replace(threadUrl, `new URL('./${threadName}.cjs', import.meta.url)`);
+        .replace(holderUrl, `new URL('./${holderName}.cjs', import.meta.url)`);
       return { contents, loader: 'ts' };
     });
   },
 };
 
-// What runs in a thread of its own lies beside the bundle, and so do…
-const threadName = 'log-holder';
-const threadSource = join(root, 'packages', 'agent', 'src', 'docker', 'files', 'holder', 'thread.ts');
-const threadUrl = "new URL('./thread.ts', import.meta.url)";
+// What runs in a process of its own lies beside the bundle, and so do…
+const holderName = 'log-holder';
+const holderSource = join(root, 'packages', 'agent', 'src', 'docker', 'files', 'holder', 'process.ts');
+const holderUrl = "new URL('./process.ts', import.meta.url)";
 
 // …libraries that an agent loads when something asks for them lie beside the bundle, whose text stays in memory.
 const apart = ['mqtt', 'prom-client', 're2js', 'yaml'];
@@ -137,16 +137,16 @@ await build({
   plugins: [loadWhenUsed],
 });
 
-const { metafile: threadMetafile } = await build({
+const { metafile: holderMetafile } = await build({
   ...alike,
-  entryPoints: { [threadName]: threadSource },
+  entryPoints: { [holderName]: holderSource },
   outdir: dirname(outfile),
   outExtension: { '.js': '.cjs' },
   metafile: true,
 });
 
 // What it was made of, so that a start sees when it is out of date.
-const inputs = Object.keys({ ...metafile.inputs, ...threadMetafile.inputs })
+const inputs = Object.keys({ ...metafile.inputs, ...holderMetafile.inputs })
   .filter((input) => !input.includes('node_modules/') && !/^(unused|when-used):/.test(input))
   .map((input) => relative(dirname(outfile), join(root, input)));
 writeFileSync(join(dirname(outfile), 'agent.inputs.json'), `${JSON.stringify(inputs, undefined, 1)}\n`);

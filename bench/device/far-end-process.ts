@@ -33,6 +33,9 @@ function run({ socketPath, root, containerId, commitMs, keepsText, isRemote }: F
   const count: FarEndCount = { lines: 0, batches: 0, wireBytes: 0 };
   /** What each request carried: looked through at the end, so that it costs nothing meanwhile. */
   const texts: Buffer[][] = [];
+  /** Numbers that lines came with, and how many came once more: a request that broke is begun again. */
+  const numbers = new Set<string>();
+  let resent = 0;
   const cloud = createServer((request, response) => {
     if (request.method === 'PATCH') {
       // A report of the device's state.
@@ -62,6 +65,11 @@ function run({ socketPath, root, containerId, commitMs, keepsText, isRemote }: F
       for (const { header, firstSeq, count: lines } of decoder.push(chunk)) {
         if (!header || firstSeq === null) throw new Error('a line without a batch');
         count.lines += lines;
+        for (let seq = firstSeq; keepsText && seq < firstSeq + lines; seq++) {
+          const number = `${header.journal}:${seq}`;
+          if (numbers.has(number)) resent++;
+          numbers.add(number);
+        }
         count.batches++;
         stored = { journal: header.journal, through: firstSeq + lines - 1 };
       }
@@ -76,7 +84,7 @@ function run({ socketPath, root, containerId, commitMs, keepsText, isRemote }: F
   });
   process.on('message', (message) => {
     if (message === 'count') process.send?.(count);
-    if (message === 'arrivals') process.send?.(arrivalsIn(texts));
+    if (message === 'arrivals') process.send?.(arrivalsIn(texts, resent));
     if (message !== 'start') return;
     isStarted = true;
     const actor = { ID: containerId, Attributes: { name: 'web' } };
@@ -88,7 +96,7 @@ function run({ socketPath, root, containerId, commitMs, keepsText, isRemote }: F
 }
 
 /** Lines of `web-log.ts` by their request's number, each of which is another's, and what is on record as missing. */
-function arrivalsIn(texts: readonly Buffer[][]): FarEndArrivals {
+function arrivalsIn(texts: readonly Buffer[][], resent: number): FarEndArrivals {
   const seen = new Set<string>();
   const arrivals: FarEndArrivals = { distinct: 0, doubled: 0, gapFiles: 0, otherGaps: 0 };
   for (const text of texts) {
@@ -103,5 +111,7 @@ function arrivalsIn(texts: readonly Buffer[][]): FarEndArrivals {
     }
   }
   arrivals.distinct = seen.size;
+  // Those a cloud knows by their number.
+  arrivals.doubled -= resent;
   return arrivals;
 }

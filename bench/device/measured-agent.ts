@@ -68,9 +68,24 @@ export class MeasuredAgent implements AsyncDisposable {
     return this.#program.stderr;
   }
 
-  /** User and system time since it has answered for the first time. */
+  /** User and system time since it has answered for the first time, that of processes it has started and are there included. */
   get cpuSeconds(): number {
-    return cpuSecondsOf(this.#program.pid) - this.startUpSeconds;
+    const seconds = [this.#program.pid, ...this.#children].map(cpuSecondsOf).reduce((sum, one) => sum + one);
+    return seconds - this.startUpSeconds;
+  }
+
+  /** Memory of processes that it has started: what they share with others counts by its share. */
+  get childrenMb(): number {
+    const kb = this.#children.map((pid) => {
+      const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
+      return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1]);
+    });
+    return Math.round(kb.reduce((sum, one) => sum + one, 0) / 1024);
+  }
+
+  get #children(): number[] {
+    const { pid } = this.#program;
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
   }
 
   get writtenBytes(): number {

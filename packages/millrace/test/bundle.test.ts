@@ -64,19 +64,19 @@ test('the agent runs from its bundle alone', async () => {
   const metrics = await fetch(`http://127.0.0.1:${apiPort}/metrics`);
   expect(await metrics.text()).toContain('millrace_agent_lines_total');
   expect(readFileSync(`/proc/${agent.pid}/cmdline`, 'utf8')).toContain('bin/bundled.cjs');
-  // And so is what runs in a thread of its own.
+  // And so is what runs in a process of its own.
   let containers = 0;
   await until(() => {
     engine.addContainer(String(containers++).padStart(64, '0'), { 'max-size': '100k', 'max-file': '3' });
-    return threadsOf(agent.pid).includes('log-holder');
+    return childrenOf(agent.pid).some((command) => command.includes('/log-holder.cjs'));
   });
   expect((await agent.end('SIGTERM')).code).toBe(0);
 });
 
-function threadsOf(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/task`).map((id) =>
-    readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trim(),
-  );
+/** Their command lines. */
+function childrenOf(pid: number): string[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+  return children.map((child) => readFileSync(`/proc/${child}/cmdline`, 'utf8').replaceAll('\0', ' '));
 }
 
 /** An engine by what it says of itself, in whose folder containers are made that are not started. */

@@ -57,8 +57,8 @@ function confinement({ asRoot, groups, dataDir }: UnitOptions, data: string): st
     : [
         'DynamicUser=yes',
         ...(groups.length > 0 ? [`SupplementaryGroups=${groups.join(' ')}`] : []),
-        'AmbientCapabilities=CAP_DAC_READ_SEARCH CAP_NET_BIND_SERVICE',
-        'CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_NET_BIND_SERVICE',
+        'AmbientCapabilities=CAP_DAC_READ_SEARCH CAP_NET_BIND_SERVICE CAP_SYS_NICE',
+        'CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_NET_BIND_SERVICE CAP_SYS_NICE',
         'RestrictSUIDSGID=yes',
       ];
   const writable = dataDir === undefined ? 'StateDirectory=millrace' : `ReadWritePaths=${quoted(data)}`;
@@ -81,8 +81,9 @@ function confinement({ asRoot, groups, dataDir }: UnitOptions, data: string): st
     'ProtectControlGroups=yes',
     'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK',
     'RestrictNamespaces=yes',
-    'RestrictRealtime=yes',
     'LockPersonality=yes',
+    'SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @swap',
+    'SystemCallErrorNumber=EPERM',
     'SystemCallArchitectures=native',
     '',
   ].join('\n');

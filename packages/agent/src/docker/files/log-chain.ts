@@ -1,5 +1,4 @@
 import { dirname } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Gap } from '../../logging/gap.ts';
 import { openChain } from './chain.ts';
 import type { EngineRotation } from './container-folder.ts';
@@ -25,14 +24,10 @@ export interface LogChainOptions {
   onDamage(error: unknown): void;
 }
 
-/** `behind`: there is more, and who opens it is about to. */
-export type Ahead = 'more' | 'behind' | 'idle' | 'rotating' | 'gone';
+export type Ahead = 'more' | 'idle' | 'rotating' | 'gone';
 
 /** Rotations that follow each other sooner are left to the holder. */
 const fastMs = 500;
-/** So many looks of the holder fall into the time in which all files may be gone. */
-const looksPerLife = 16;
-const leastEveryMs = 0.25;
 /** To count while nothing is rotated. */
 const maxAttempts = 100;
 
@@ -53,8 +48,10 @@ export class LogChain {
   private readonly rotations = new RotationCount();
   private rotatedAtMs = performance.now();
   private isFast = false;
-  /** While it is there, files are added and exchanged only behind {@link lock}. */
+  /** While it is there, only the holder opens what is new. */
   private held: HeldLog | undefined;
+  /** Its first file was opened when there was no other. */
+  private isWhole = false;
 
   constructor(options: LogChainOptions) {
     this.options = options;
@@ -68,8 +65,7 @@ export class LogChain {
   }
 
   close(): void {
-    this.held?.discard();
-    this.held = undefined;
+    this.leaveHolder();
     closeAll(this.files);
     this.files = [];
   }
@@ -77,9 +73,11 @@ export class LogChain {
   /** Opens what there is, and goes to the beginning of the oldest. */
   async openAll(buffer: Buffer): Promise<void> {
     await this.replacing(async () => {
-      const files = await this.open(buffer);
-      closeAll(this.files);
-      this.files = files;
+      if (!(await this.takeForeseen(buffer))) {
+        const files = await this.open(buffer);
+        closeAll(this.files);
+        this.files = files;
+      }
       this.offset = 0;
       this.newestAtMs = this.rotatedAtMs = performance.now();
       this.rotations.end();
@@ -100,6 +98,7 @@ export class LogChain {
   expectBeginning(): void {
     const { maxFiles = 1 } = this.options.rotation ?? {};
     const [oldest] = this.files;
+    if (this.isWhole) return;
     if (oldest && maxFiles > 1 && this.files.length >= maxFiles) oldest.gap ??= { reason: 'rotated' };
   }
 
@@ -118,9 +117,7 @@ export class LogChain {
 
   /** Leaves it to the holder before it is rotated for the first time, if that costs nothing but looking. */
   leaveToReadyHolder(): void {
-    if (this.held || this.isOpening || !this.options.holder?.isReady) return;
-    this.leaveToHolder();
-    this.unlock();
+    if (!this.held && !this.isOpening && this.options.holder?.isReady) this.leaveToHolder();
   }
 
   /** From now on each rotation is told by {@link noteRename}. */
@@ -136,12 +133,8 @@ export class LogChain {
    */
   hold(): void {
     if (this.isOpening) return;
-    if (this.held) {
-      this.adopt(this.held);
-      // Where it has just looked, not to be in its way is better than to do the same.
-      if (this.held && (!this.held.isLate || this.holdsNewest())) return;
-    }
-    this.look();
+    this.adopt();
+    if (!this.held) this.openNewer();
   }
 
   /** What comes behind the end of the current file, which {@link wasFinal} when it was read. */
@@ -149,8 +142,7 @@ export class LogChain {
     if (file.isFinal) {
       // What was written to it between the reading and its end is to be read.
       if (!wasFinal) return 'more';
-      if (this.held && this.files.length === 1 && !this.look()) return 'behind';
-      if (this.files.length === 1) return this.reopen(buffer);
+      if (this.files.length === 1) return (await this.askHolder()) ?? this.reopen(buffer);
       this.files.shift()?.close();
       this.held?.closed();
       this.offset = 0;
@@ -222,6 +214,8 @@ export class LogChain {
   private async isCounted(): Promise<boolean> {
     for (let attempt = 0; attempt < maxAttempts; attempt++) {
       this.hold();
+      await this.held?.looked();
+      this.adopt();
       const { seen } = this.rotations;
       // What is open by now it has told of then. If that is still all that there is, its account is complete.
       await this.rotations.told();
@@ -262,17 +256,6 @@ export class LogChain {
     this.rotatedAtMs = nowMs;
   }
 
-  /** Opens what is new. `false` while the holder does. */
-  private look(): boolean {
-    if (!this.lock()) return false;
-    try {
-      this.openNewer();
-    } finally {
-      this.unlock();
-    }
-    return true;
-  }
-
   private openNewer(): void {
     const last = this.files.at(-1);
     const { path } = this.options;
@@ -282,42 +265,68 @@ export class LogChain {
     if (this.isFast && !this.held) this.leaveToHolder();
   }
 
-  /** From now on the holder opens what comes, if it is ready. To be called behind {@link lock}. */
+  /** From now on the holder opens what comes, if it is ready. */
   private leaveToHolder(): void {
     const { path, holder, lookAgainMs } = this.options;
     const knownIdentity = this.files.at(-1)?.identity;
     if (!holder || !lookAgainMs || !knownIdentity) return;
-    const everyMs = Math.max(leastEveryMs, lookAgainMs / looksPerLife);
     const { plainFiles, room } = this;
-    this.held = holder.hold({ path, knownIdentity, plainFiles, room, everyMs });
+    this.held = holder.hold({ path, knownIdentity, plainFiles, room, lifeMs: lookAgainMs });
   }
 
-  /** Keeps the holder from looking, and adds what it has opened. `false` while it is looking. */
-  private lock(): boolean {
-    const { held } = this;
-    if (!held) return true;
-    const isLocked = held.tryLock();
-    this.adopt(held);
-    return isLocked || held.hasEnded;
+  /** Where the holder has had an eye on the log since before it was there, it has all of its files. */
+  private async takeForeseen(buffer: Buffer): Promise<boolean> {
+    this.isWhole = false;
+    const held = this.options.holder?.find(this.options.path);
+    if (!held) return false;
+    await held.looked();
+    const [first, ...others] = held.take();
+    if (!first) {
+      held.discard();
+      return false;
+    }
+    closeAll(this.files);
+    this.files = first.fds.map(adoptLogFile);
+    for (const file of this.files.slice(0, -1)) file.isFinal = true;
+    for (const { fds, isNext } of others) this.add(fds.map(adoptLogFile), isNext);
+    this.isWhole = first.isNext;
+    this.held = held;
+    await readHead(this.files.at(-1), buffer);
+    return true;
   }
 
   /** Adds what the holder has opened. */
-  private adopt(held: HeldLog): void {
-    for (const { fds, isNext } of held.take()) {
-      const files = fds.map(adoptLogFile);
-      this.add(files, isNext);
-      for (const { identity } of files) held.taken(identity);
-    }
+  private adopt(): void {
+    const { held } = this;
+    if (!held) return;
+    for (const { fds, isNext } of held.take()) this.add(fds.map(adoptLogFile), isNext);
     if (held.hasEnded) this.held = undefined;
   }
 
-  private unlock(): void {
-    this.held?.unlock(this.files.at(-1)?.identity, this.room);
+  /** What comes behind the last file that is open; `undefined` where we have to look for ourselves. */
+  private async askHolder(): Promise<Ahead | undefined> {
+    if (!this.held) return undefined;
+    await this.held.looked();
+    this.adopt();
+    if (this.files.length > 1) return 'more';
+    const { path } = this.options;
+    if (this.held && identityAt(path) === undefined && identityAt(dirname(path)) !== undefined)
+      return 'rotating';
+    // Gone, or a compressed one comes next.
+    return undefined;
+  }
+
+  /** Takes what the holder has opened so far. What it opens from now on nobody wants. */
+  private leaveHolder(): void {
+    this.adopt();
+    this.held?.discard();
+    this.held = undefined;
   }
 
   /** Behind the newest that was open there may have been others: that one is gone. */
   private gapBehind(): Gap | undefined {
-    if (this.rotations.isExact) return { reason: 'rotated', files: this.rotations.missed() };
+    // Counted when it is read: the kernel may have told of files that are on their way from the holder.
+    if (this.rotations.isExact) return { reason: 'rotated', files: 0 };
     const { lookAgainMs } = this.options;
     const isLate = lookAgainMs === undefined || performance.now() - this.newestAtMs >= lookAgainMs;
     return isLate ? { reason: 'rotated' } : undefined;
@@ -339,26 +348,18 @@ export class LogChain {
   /** While files are exchanged for others, none is added. */
   private async replacing<T>(work: () => Promise<T>): Promise<T> {
     this.isOpening = true;
+    this.leaveHolder();
     try {
-      while (!this.lock()) await pause(1);
-      try {
-        return await work();
-      } finally {
-        this.unlock();
-      }
+      return await work();
     } finally {
       this.isOpening = false;
     }
   }
 
-  /** All files. How the one begins that is written to must be known before it can be cut. */
+  /** All files. */
   private async open(buffer: Buffer): Promise<LogFile[]> {
     const files = await openChain(this.options.path);
-    const live = files.at(-1);
-    if (!live || live.isFinal) return files;
-    const bytes = await live.read(buffer, 0);
-    const end = buffer.subarray(0, bytes).indexOf(newline);
-    if (end >= 0) live.head = headOf(buffer, end + 1);
+    await readHead(files.at(-1), buffer);
     return files;
   }
 
@@ -395,3 +396,11 @@ export class LogChain {
 }
 
 const newline = 0x0a;
+
+/** How the file begins that is written to must be known before it can be cut. */
+async function readHead(live: LogFile | undefined, buffer: Buffer): Promise<void> {
+  if (!live || live.isFinal) return;
+  const bytes = await live.read(buffer, 0);
+  const end = buffer.subarray(0, bytes).indexOf(newline);
+  if (end >= 0) live.head = headOf(buffer, end + 1);
+}

@@ -69,8 +69,33 @@ export function openNewer<T extends Opened>(
   open: (path: string) => T,
   maxFiles?: number,
 ): Newer<T> | undefined {
+  if (maxFiles === undefined) return openByName(path, knownIdentity, open, () => namesOf(path));
+  // First, whatever else there is: each look at a name may have to wait for whoever is renaming.
+  const newest = openIfThere(path, open);
+  if (!newest) return undefined;
+  try {
+    if (newest.identity === knownIdentity) {
+      newest.close();
+      return { files: [], isNext: true };
+    }
+    // Rotated once since the known one was the newest, and so the one that was opened before was what came next.
+    if (identityAt(`${path}.1`) === knownIdentity) return { files: [newest], isNext: true };
+  } catch (error) {
+    newest.close();
+    throw error;
+  }
+  newest.close();
+  return openByName(path, knownIdentity, open, () => namesFrom(path, knownIdentity, maxFiles));
+}
+
+function openByName<T extends Opened>(
+  path: string,
+  knownIdentity: string,
+  open: (path: string) => T,
+  namesNow: () => string[],
+): Newer<T> | undefined {
   for (let attempt = 0; attempt < maxAttempts; attempt++) {
-    const names = maxFiles === undefined ? namesOf(path) : namesFrom(path, knownIdentity, maxFiles);
+    const names = namesNow();
     if (names.at(-1) !== path) continue;
     const identities = names.map(identityAt);
     const known = identities.lastIndexOf(knownIdentity);

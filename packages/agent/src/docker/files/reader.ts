@@ -33,8 +33,6 @@ export interface FileReaderOptions extends LogCursorOptions {
 
 /** How often a log is looked at that the kernel should tell about: not every file system does. */
 const safetyChecks = 10;
-/** For the holder to open what is next. */
-const behindMs = 1;
 /** Read at one look, it says that a log is written to fast. */
 const muchBytes = 16 * 1024;
 
@@ -178,10 +176,6 @@ export class FileReader {
         if (watcher) await this.chain.countRotations();
         const next = await turns.take((buffer) => this.step(buffer));
         if (next === 'more') continue;
-        if (next === 'behind') {
-          await pause(behindMs);
-          continue;
-        }
         if (this.isCatchingUp && (await this.caughtUp())) continue;
         if (next === 'gone' || (hadEnded && this.hasEnded)) {
           await this.finish(next === 'gone');

@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { LogCursorOptions } from '../cursor.ts';
 import type { ContainerIdentity } from '../services.ts';
 import { lookInto, needsHolder } from './container-folder.ts';
+import { HeldLimit } from './held-limit.ts';
 import { LogHolder } from './holder/holder.ts';
 import { FileReader } from './reader.ts';
 import { Turns } from './turns.ts';
@@ -82,7 +83,7 @@ export class LogFiles implements Disposable {
     const folder = join(this.folder, id);
     try {
       const watcher = watch(folder, { persistent: false }, (_, name) => {
-        if (name === 'hostconfig.json') this.foresee(folder);
+        if (name === 'hostconfig.json') this.foresee(folder, path);
         this.look(id, path);
       });
       watcher.on('error', () => this.forget(id));
@@ -93,13 +94,20 @@ export class LogFiles implements Disposable {
     }
     const [oldest] = this.awaited.keys();
     if (this.awaited.size > maxAwaited && oldest !== undefined) this.forget(oldest);
-    this.foresee(folder);
+    this.foresee(folder, path);
     this.look(id, path);
   }
 
   /** A container's process begins a tenth of a second after it was made, and may write at once. */
-  private foresee(folder: string): void {
-    if (needsHolder(lookInto(folder))) this.holder.prepare();
+  private foresee(folder: string, path: string): void {
+    const log = lookInto(folder);
+    const { rotation, lookAgainMs } = log;
+    if (!rotation || !needsHolder(log)) return;
+    this.holder.prepare();
+    // Of compressed ones names tell nothing, and it is left to whoever reads them.
+    if (rotation.isCompressed) return;
+    const room = new HeldLimit(path, rotation.fileBytes).files;
+    this.holder.foresee({ path, plainFiles: rotation.maxFiles, room, lifeMs: lookAgainMs });
   }
 
   private look(id: string, path: string): void {

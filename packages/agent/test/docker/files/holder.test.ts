@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { tempDir } from '../../../../../tests/support/tmp.ts';
@@ -13,11 +14,17 @@ import { TestReader } from './test-reader.ts';
 
 const id = 'c'.repeat(64);
 
-/** How many files of a folder this process has open, those that have no name any more included. */
-function openFiles(folder: string): number {
-  const links = readdirSync('/proc/self/fd').map((fd) => {
+/** How many files of a folder a process has open, those that have no name any more included. */
+function openFiles(folder: string, pid: number | string = 'self'): number {
+  let fds: string[];
+  try {
+    fds = readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return 0;
+  }
+  const links = fds.map((fd) => {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
+      return readlinkSync(`/proc/${pid}/fd/${fd}`);
     } catch {
       // The one with which they were listed.
       return '';
@@ -77,10 +84,36 @@ class HeldCase implements AsyncDisposable {
       await this.rotateAndRead();
       return this.holder.heldLogs > 0;
     });
+    await until(() => this.heldFiles === 0);
   }
 
+  /** Rotates while nothing else happens in this thread. */
+  rotateBlocked(times: number): void {
+    for (let files = 1; files <= times; files++) {
+      this.rotate();
+      untilBlocked(() => this.heldFiles >= files);
+    }
+  }
+
+  /** Files that are on record as missing. */
+  get missing(): number {
+    return this.journal.gaps.reduce((sum, { fields }) => sum + Number(fields?.files), 0);
+  }
+
+  /** Here and in the holder's process. */
   get openFiles(): number {
-    return openFiles(this.writer.folder);
+    return openFiles(this.writer.folder) + this.heldFiles;
+  }
+
+  /** That the holder's process has, because this one has not got round to taking them. */
+  get heldFiles(): number {
+    return openFiles(this.writer.folder, this.pid);
+  }
+
+  get pid(): number {
+    const { pid } = this.holder;
+    if (pid === undefined) throw new Error('the holder has no process');
+    return pid;
   }
 
   /** The container ends, and its log is read to the end. */
@@ -101,34 +134,62 @@ test('files that come and go while nothing else gets a turn are read, each once,
   await using dir = await tempDir();
   await using held = new HeldCase(dir.path);
   await held.isHeld();
-  const before = held.openFiles;
-  for (let files = 1; files <= 50; files++) {
-    held.rotate();
-    untilBlocked(() => held.openFiles >= before + files);
-  }
+  held.rotateBlocked(50);
   await held.isRead();
   expect(held.journal.gaps).toEqual([]);
+  await until(() => held.heldFiles === 0);
   await held.end();
-  await until(() => held.openFiles === 0);
+  await until(() => openFiles(held.writer.folder) === 0);
 });
 
-test('the thread that holds files dies: what it held is read, and the next files by others', async () => {
+test('the holder is killed: what nobody has taken is on record, and the next files are read by others', async () => {
   await using dir = await tempDir();
   await using held = new HeldCase(dir.path);
   await held.isHeld();
-  const before = held.openFiles;
-  for (let files = 1; files <= 10; files++) {
-    held.rotate();
-    untilBlocked(() => held.openFiles >= before + files);
-  }
-  const { worker } = (held.holder as unknown as { thread: { worker: Worker } }).thread;
-  const terminated = worker.terminate();
-  await held.isRead();
-  await terminated;
+  held.rotateBlocked(10);
+  process.kill(held.pid, 'SIGKILL');
+  // Two have a name: the last that was written, and an empty one.
+  const last = held.expected.split('\n').slice(-2).join('\n');
+  await until(() => held.journal.text('stdout').endsWith(last), { what: () => held.journal.text('stdout') });
+  const lines = held.journal.text('stdout').split('\n');
+  expect(lines).toEqual(held.expected.split('\n').filter((line) => lines.includes(line)));
+  expect(held.missing).toBe(8);
+  held.expected = held.journal.text('stdout');
   for (let files = 0; files < 10; files++) await held.rotateAndRead();
-  expect(held.journal.gaps).toEqual([]);
+  expect(held.missing).toBe(8);
   await held.end();
-  await until(() => held.openFiles === 0);
+  await until(() => openFiles(held.writer.folder) === 0);
+});
+
+test('the holder does not answer: the log is read without it, each line once', async () => {
+  await using dir = await tempDir();
+  await using held = new HeldCase(dir.path);
+  await held.isHeld();
+  const { pid } = held;
+  process.kill(pid, 'SIGSTOP');
+  await held.rotateAndRead();
+  expect(held.journal.gaps).toEqual([]);
+  process.kill(pid, 'SIGCONT');
+  await held.rotateAndRead();
+  await held.rotateAndRead();
+  expect(held.journal.gaps).toEqual([]);
+  await until(() => openFiles(held.writer.folder, pid) === 0);
+});
+
+test('the agent is gone: so is the holder', async () => {
+  const owner = new Worker(
+    `const { fork } = require('node:child_process');
+     const child = fork(${JSON.stringify(fileURLToPath(new URL('../../../src/docker/files/holder/process.ts', import.meta.url)))});
+     child.once('message', () => require('node:worker_threads').parentPort.postMessage(child.pid));`,
+    { eval: true },
+  );
+  const [pid] = (await once(owner, 'message')) as [number];
+  // As a terminal does, and a service manager, to all processes at once: those are for the agent.
+  process.kill(pid, 'SIGTERM');
+  process.kill(pid, 'SIGINT');
+  process.kill(pid, 0);
+  await owner.terminate();
+  await until(() => !existsSync(`/proc/${pid}/fd/0`));
 });
 
 test('no more files are held than may be: of the others each is on record', async () => {
@@ -146,9 +207,8 @@ test('no more files are held than may be: of the others each is on record', asyn
   const lines = held.journal.text('stdout').split('\n');
   const all = held.expected.split('\n');
   expect(lines).toEqual(all.filter((line) => lines.includes(line)));
-  const missing = held.journal.gaps.reduce((files, { fields }) => files + Number(fields?.files), 0);
-  expect(missing).toBe(all.length - lines.length);
-  expect(missing).toBeGreaterThan(10);
+  expect(held.missing).toBe(all.length - lines.length);
+  expect(held.missing).toBeGreaterThan(10);
 });
 
 test('a writer that nobody waits for: each of its lines is read once, or its file is on record', async () => {
@@ -164,8 +224,7 @@ test('a writer that nobody waits for: each of its lines is read once, or its fil
   await until(() => read().at(-1) === `fast ${files - 1}`, { what: () => String(read().at(-1)) });
   const numbers = read().map((line) => Number(line.slice(5)));
   expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
-  const missing = held.journal.gaps.reduce((sum, { fields }) => sum + Number(fields?.files), 0);
-  expect(missing).toBe(files - numbers.length);
+  expect(held.missing).toBe(files - numbers.length);
 });
 
 test.for([
@@ -174,14 +233,14 @@ test.for([
   { size: '10m', files: '3', isHeld: false },
   // That one is cut, and nothing of it can be held.
   { size: '100k', files: '1', isHeld: false },
-])('$files files of $size: whether the thread is needed', async ({ size, files, isHeld }) => {
+])('$files files of $size: whether the holder is needed', async ({ size, files, isHeld }) => {
   await using dir = await tempDir();
   const writer = new LogWriter(dir.path, id);
   writer.configure({ 'max-size': size, 'max-file': files });
   expect(needsHolder(lookInto(writer.folder))).toBe(isHeld);
 });
 
-test('a log that rests is let go, and the thread ends; it is read all the same', async () => {
+test('a log that rests is let go, and the holder ends; it is read all the same', async () => {
   await using dir = await tempDir();
   await using held = new HeldCase(dir.path, { restMs: 200 });
   await held.isHeld();
@@ -190,4 +249,71 @@ test('a log that rests is let go, and the thread ends; it is read all the same',
   // And back again.
   await held.isHeld();
   expect(held.journal.gaps).toEqual([]);
+});
+
+/** The holder is told of a log before there is one, and whoever reads it begins later. */
+class ForeseenCase implements AsyncDisposable {
+  readonly writer: LogWriter;
+  readonly holder: LogHolder;
+  private readonly stopping = new AbortController();
+  private lines = 0;
+  expected = '';
+
+  private constructor(folder: string, restMs?: number) {
+    this.writer = new LogWriter(folder, id);
+    this.writer.configure({ 'max-size': '100k', 'max-file': '2' });
+    this.holder = new LogHolder({ signal: this.stopping.signal, restMs });
+    this.holder.foresee({ path: this.writer.path, plainFiles: 2, room: 256, lifeMs: 5 });
+  }
+
+  static async start(folder: string, restMs?: number): Promise<ForeseenCase> {
+    const foreseen = new ForeseenCase(folder, restMs);
+    await until(() => foreseen.holder.heldLogs === 1);
+    return foreseen;
+  }
+
+  /** While nothing else happens in this thread. */
+  write(files: number): void {
+    const { pid } = this.holder;
+    for (let file = 0; file < files; file++) {
+      const line = `line ${this.lines++}`;
+      this.expected += `${line}\n`;
+      this.writer.pass(1_000_000);
+      this.writer.write('stdout', `${line}\n`);
+      untilBlocked(() => openFiles(this.writer.folder, pid) >= this.lines);
+      if (file < files - 1) this.writer.rotate({ maxFiles: 2 });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stopping.abort();
+    await until(() => !this.holder.isRunning);
+  }
+}
+
+test('a log is rotated many times before its reader begins: each line is read once', async () => {
+  await using dir = await tempDir();
+  await using foreseen = await ForeseenCase.start(dir.path);
+  foreseen.write(20);
+  const journal = new BatchJournal();
+  const { writer, holder } = foreseen;
+  const reader = new TestReader(writer, journal, { holder });
+  const run = reader.follow();
+  await until(() => journal.text('stdout') === foreseen.expected, { what: () => journal.text('stdout') });
+  expect(journal.gaps).toEqual([]);
+  expect(holder.heldLogs).toBe(1);
+  // And what comes next.
+  for (let files = 0; files < 5; files++) writer.rotate({ maxFiles: 2 });
+  reader.reader.died();
+  await run;
+  expect(journal.gaps).toEqual([]);
+});
+
+test('a log that was foreseen and that nobody reads is let go', async () => {
+  await using dir = await tempDir();
+  await using foreseen = await ForeseenCase.start(dir.path, 1000);
+  const { pid } = foreseen.holder;
+  foreseen.write(3);
+  await until(() => openFiles(foreseen.writer.folder, pid) === 0);
+  await until(() => !foreseen.holder.isRunning);
 });

@@ -1,130 +1,127 @@
-import { closeSync } from 'node:fs';
-import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import {
-  type FromThread,
-  type HeldFiles,
-  lookedAt,
-  microseconds,
-  roomAt,
-  type ToThread,
-  tryLock,
-  unlock,
-} from './messages.ts';
+import { closeSync, openSync } from 'node:fs';
+import type { HeldFiles, Order, Report } from './messages.ts';
 
 export interface HeldLogOptions {
-  port: MessagePort;
-  shared: Int32Array;
-  /** The newest file that is open. */
-  knownIdentity: string;
-  /** How often the thread looks. */
-  everyMs: number;
+  /** What the holder's process knows it by. */
+  log: number;
+  /** Of the holder's process. */
+  pid: number;
+  /** How many files may be held. */
+  room: number;
+  tell(order: Order): void;
   onEnded(): void;
 }
 
-/** It comes a little late as a rule. */
-const lateLooks = 2;
+/** Then it is stopped, or gone without a word. */
+const answerMs = 1000;
+/** Such a share of those that may be held is told of at once when they have been closed. */
+const toldShare = 1 / 32;
 
-/** A log whose new files are opened by the holder's thread, or by whoever reads it while he has the lock. */
+/** A log whose new files are opened by the holder's process, and taken over by whoever reads it. */
 export class HeldLog {
-  /** Nothing comes behind what {@link take} gives, and there is no lock any more. */
+  /** Nothing comes behind what {@link take} gives, and whoever reads the log looks for himself again. */
   hasEnded = false;
   /** When files came last, by `performance.now()`. */
   lastMs = performance.now();
   private readonly options: HeldLogOptions;
   private readonly waiting: HeldFiles[] = [];
-  private knownIdentity: string;
-  private isDiscarded = false;
+  private isAbandoned = false;
+  private asks = 0;
+  private asked: { ask: number; answered(): void } | undefined;
+  private closedFiles = 0;
 
   constructor(options: HeldLogOptions) {
     this.options = options;
-    this.knownIdentity = options.knownIdentity;
-    options.port.on('message', (message: FromThread) => this.receive(message));
-    options.port.unref();
   }
 
-  /** The thread should have looked again by now: it does not get the processor, or has not begun. */
-  get isLate(): boolean {
-    const { shared, everyMs } = this.options;
-    return Math.abs(microseconds() - Atomics.load(shared, lookedAt)) > lateLooks * everyMs * 1000;
-  }
-
-  /** `false` while the thread is looking. Who has the lock must {@link take} before he looks himself. */
-  tryLock(): boolean {
-    return tryLock(this.options.shared);
-  }
-
-  /**
-   * @param newestIdentity that is open now
-   * @param room how many more files may be held
-   */
-  unlock(newestIdentity: string | undefined, room: number): void {
-    if (newestIdentity !== undefined && newestIdentity !== this.knownIdentity && !this.hasEnded) {
-      this.knownIdentity = newestIdentity;
-      this.options.port.postMessage({ knownIdentity: newestIdentity } satisfies ToThread);
-    }
-    Atomics.store(this.options.shared, roomAt, room);
-    unlock(this.options.shared);
-  }
-
-  /** What the thread has opened since this was last called, oldest first. Whoever takes it closes it. */
+  /** What has been opened since this was last called, oldest first. Whoever takes it closes it. */
   take(): HeldFiles[] {
-    this.drain();
     return this.waiting.splice(0);
-  }
-
-  /** The newest that was taken is this one. */
-  taken(identity: string): void {
-    this.knownIdentity = identity;
   }
 
   /** A file was read to its end and closed. */
   closed(): void {
-    Atomics.add(this.options.shared, roomAt, 1);
+    if (++this.closedFiles >= this.options.room * toldShare) this.tellClosed();
   }
 
-  /** Asks the thread to look no more. */
+  /** Resolves when it has been looked at since, and all that was new can be taken; or it has ended. */
+  async looked(): Promise<void> {
+    if (this.hasEnded) return;
+    const ask = ++this.asks;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => this.abandon(), answerMs);
+    this.asked = { ask, answered: resolve };
+    this.tellClosed();
+    this.tell({ do: 'look', log: this.options.log, ask });
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** Asks for no more looks. */
   end(): void {
-    if (!this.hasEnded) this.options.port.postMessage('end' satisfies ToThread);
+    if (!this.hasEnded) this.tell({ do: 'end', log: this.options.log });
   }
 
-  /** Ends it, and closes what has come and what is on its way. */
+  /** Ends it, and closes what has come. */
   discard(): void {
-    this.isDiscarded = true;
-    for (const files of this.waiting.splice(0)) closeFiles(files);
-    this.drain();
-    this.end();
+    for (const { fds } of this.take()) closeAll(fds);
+    this.abandon();
   }
 
-  /** The thread is gone; what it had said before still counts. */
-  threadEnded(): void {
-    this.drain();
+  /** The process is gone. */
+  processEnded(): void {
     this.ended();
   }
 
-  private drain(): void {
-    const { port } = this.options;
-    for (let got = receiveMessageOnPort(port); got; got = receiveMessageOnPort(port)) {
-      this.receive(got.message as FromThread);
-    }
+  receive(report: Exclude<Report, { told: 'ready' }>): void {
+    if (this.isAbandoned) return;
+    if (report.told === 'ended') this.ended();
+    else if (report.told === 'looked') {
+      if (report.ask === this.asked?.ask) this.asked.answered();
+    } else this.takeOver(report);
   }
 
-  private receive(message: FromThread): void {
-    if (message === 'ended') this.ended();
-    else if (this.isDiscarded) closeFiles(message);
-    else {
-      this.lastMs = performance.now();
-      this.waiting.push(message);
+  private tellClosed(): void {
+    if (this.closedFiles > 0) this.tell({ do: 'closed', log: this.options.log, files: this.closedFiles });
+    this.closedFiles = 0;
+  }
+
+  private takeOver({ fds: theirs, isNext }: HeldFiles): void {
+    const { log, pid } = this.options;
+    this.lastMs = performance.now();
+    const fds: number[] = [];
+    try {
+      for (const fd of theirs) fds.push(openSync(`/proc/${pid}/fd/${fd}`, 'r'));
+    } catch {
+      // The process is gone, or no more files can be opened: what is missing is found missing.
+      closeAll(fds);
+      this.abandon();
+      return;
     }
+    this.waiting.push({ fds, isNext });
+    this.tell({ do: 'taken', log, files: theirs.length });
+  }
+
+  /** What it may still tell of is not wanted. */
+  private abandon(): void {
+    if (this.isAbandoned) return;
+    this.isAbandoned = true;
+    this.tell({ do: 'discard', log: this.options.log });
+    this.ended();
+  }
+
+  private tell(order: Order): void {
+    this.options.tell(order);
   }
 
   private ended(): void {
+    this.asked?.answered();
     if (this.hasEnded) return;
     this.hasEnded = true;
-    this.options.port.close();
     this.options.onEnded();
   }
 }
 
-function closeFiles({ fds }: HeldFiles): void {
+function closeAll(fds: readonly number[]): void {
   for (const fd of fds) closeSync(fd);
 }

@@ -1,67 +1,53 @@
-import type { MessagePort } from 'node:worker_threads';
-
 /**
- * What is said between the agent and the thread that holds files open for it:
+ * What the agent and the process that holds files open for it say to each other, each as one message of their channel:
  *
- *     agent ── orders ──► thread             hold a log, by a port of its own; stop
- *     agent ── the log's port ──► thread     the newest file that is open now; end
- *     agent ◄── the log's port ── thread     files that were opened, in order; ended
+ *     agent ──► process     Order: hold a log; files were taken over, or read and closed; look now; end
+ *     agent ◄── process     Report: ready; files that were opened, in order; looked; ended
  *
- * Either may open what is new, but only one at a time: whoever has the log's lock. Before he looks he takes all that the
- * other has said, and before he gives it back he says what he has done; so none is opened twice, and their order is that
- * of what was said. A file descriptor belongs to the process, and so to whoever is told of it: the thread does not touch
- * it any more. Behind `ended` nothing comes.
+ * While a log is held only the process opens what is new, so none is opened twice and their order is that in which they
+ * were told. A file descriptor that it tells of stays open in the process until it hears that it was taken: the agent
+ * opens the same file by `/proc/<pid>/fd/<fd>`, which works for one that has no name any more. Behind `ended` nothing
+ * comes for that log.
  */
-export interface ThreadStart {
-  orders: MessagePort;
-  /** Counts what was said to the thread, which waits for it to change. */
-  wake: Int32Array;
-  /** 1 as soon as the thread takes orders. Not a message: the agent may be at work for long until it gets one. */
-  ready: Int32Array;
-}
-
-export type Order = HoldOrder | 'stop';
+export type Order =
+  | ({ do: 'hold' } & HoldOrder)
+  /** So many of those that it was told of were opened, oldest first. */
+  | { do: 'taken'; log: number; files: number }
+  /** So many were read and closed: there is room for others. */
+  | { do: 'closed'; log: number; files: number }
+  | { do: 'look'; log: number; ask: number }
+  /** To be looked at no more; what was told of can still be taken. */
+  | { do: 'end'; log: number }
+  /** And nobody will take it. */
+  | { do: 'discard'; log: number };
 
 export interface HoldOrder {
+  /** A number that no other log has had. */
+  log: number;
   path: string;
-  /** The newest file that is open. The agent keeps it open, so that no other can be taken for it. */
-  knownIdentity: string;
+  /**
+   * The newest file that is open, which the agent keeps open, so that no other can be taken for it. Left out: none, and
+   * all that there are or will be are to be opened.
+   */
+  knownIdentity?: string | undefined;
   /** How many files there may be, where none is compressed. */
-  plainFiles: number | undefined;
+  plainFiles?: number | undefined;
   /** How often the log is looked at. */
   everyMs: number;
-  shared: Int32Array;
-  port: MessagePort;
+  /** How many files may be held besides those that are open. */
+  room: number;
 }
 
-/** Places in {@link HoldOrder.shared}. */
-export const lockAt = 0;
-/** How many more files may be held: less by each that is opened, more by each that is closed. */
-export const roomAt = 1;
-/** When the thread looked last, by {@link microseconds}. */
-export const lookedAt = 2;
-export const sharedBytes = 12;
-
-/** A clock that is the same for all threads, and begins anew after an hour. */
-export function microseconds(): number {
-  const [seconds, nanos] = process.hrtime();
-  return ((seconds % 3600) * 1_000_000 + nanos / 1000) | 0;
-}
-
-export type ToThread = { knownIdentity: string } | 'end';
+export type Report =
+  | { told: 'ready' }
+  | ({ told: 'files'; log: number } & HeldFiles)
+  /** The log has been looked at since this was asked, and all that was new has been told. */
+  | { told: 'looked'; log: number; ask: number }
+  | { told: 'ended'; log: number };
 
 export interface HeldFiles {
+  /** Oldest first. */
   fds: number[];
   /** None is missing in front of the first. */
   isNext: boolean;
-}
-
-export type FromThread = HeldFiles | 'ended';
-
-export function tryLock(shared: Int32Array): boolean {
-  return Atomics.compareExchange(shared, lockAt, 0, 1) === 0;
-}
-
-export function unlock(shared: Int32Array): void {
-  Atomics.store(shared, lockAt, 0);
 }
