@@ -27,10 +27,10 @@ const millrace = join(root, 'packages', 'millrace');
 const outfile = join(resolve(process.argv[2] ?? join(millrace, 'dist')), 'agent.cjs');
 const started = performance.now();
 
-// dockerode can speak to an engine through ssh, and to BuildKit through gRPC; fastify can compile schemas. The agent
-// does none of that.
+// dockerode can speak to an engine through ssh, and to BuildKit through gRPC; fastify can compile schemas and answer
+// requests that are made up; pino can log through a thread. The agent does none of that.
 const unused =
-  /^(ssh2|@grpc\/grpc-js|@grpc\/proto-loader|protobufjs|@fastify\/(ajv|fast-json-stringify)-compiler)$/;
+  /^(ssh2|@grpc\/grpc-js|@grpc\/proto-loader|protobufjs|@fastify\/(ajv|fast-json-stringify)-compiler|light-my-request|thread-stream)$/;
 // Its messages are English.
 const otherLanguages = /^\.\.\/locales\/index\.js$/;
 
@@ -42,6 +42,14 @@ const leaveOut = {
       importer.includes('/node_modules/zod/') ? { path, namespace: 'unused' } : undefined,
     );
     onLoad({ filter: /.*/, namespace: 'unused' }, () => ({ contents: 'module.exports = {}', loader: 'js' }));
+    // All that pino asks of threads is whether it runs in one.
+    onResolve({ filter: /^(node:)?worker_threads$/ }, ({ path, importer }) =>
+      importer.includes('/node_modules/pino/') ? { path, namespace: 'main-thread' } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: 'main-thread' }, () => ({
+      contents: 'module.exports = { isMainThread: true }',
+      loader: 'js',
+    }));
   },
 };
 
@@ -75,8 +83,11 @@ const loadFromBeside = {
   },
 };
 
-// Modules of Node's own that most agents never use, and that take up to 5 MB each: loaded by the first who does.
-const rarelyUsed = /^(node:)?(https|http2|tls|child_process|dgram|perf_hooks|readline)$/;
+// Modules of Node's own that most agents never use, and that take up to 5 MB each: loaded by the first who does. What
+// is asserted holds, so only a failure needs what can tell of it.
+const rarelyUsed =
+  /^(node:)?(assert|child_process|dgram|http2|https|perf_hooks|readline|tls|worker_threads)$/;
+const stands = { assert: '(value, message) => { if (!value) load()(value, message); }' };
 const loadWhenUsed = {
   name: 'load-when-used',
   setup({ onResolve, onLoad }) {
@@ -88,7 +99,8 @@ const loadWhenUsed = {
       const names = Object.keys(createRequire(import.meta.url)(path)).filter((name) => name !== 'default');
       const getters = names.map((name) => `get ${name}() { return load().${name}; }`);
       const load = `const load = () => process.getBuiltinModule('node:${path}');`;
-      return { contents: `${load} module.exports = { ${getters.join(', ')} };`, loader: 'js' };
+      const exported = `Object.defineProperties(${stands[path] ?? '{}'}, Object.getOwnPropertyDescriptors({ ${getters.join(', ')} }))`;
+      return { contents: `${load} module.exports = ${exported};`, loader: 'js' };
     });
   },
 };
@@ -147,7 +159,7 @@ const { metafile: holderMetafile } = await build({
 
 // What it was made of, so that a start sees when it is out of date.
 const inputs = Object.keys({ ...metafile.inputs, ...holderMetafile.inputs })
-  .filter((input) => !input.includes('node_modules/') && !/^(unused|when-used):/.test(input))
+  .filter((input) => !input.includes('node_modules/') && !/^(unused|when-used|main-thread):/.test(input))
   .map((input) => relative(dirname(outfile), join(root, input)));
 writeFileSync(join(dirname(outfile), 'agent.inputs.json'), `${JSON.stringify(inputs, undefined, 1)}\n`);
 

@@ -1,10 +1,10 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { freePort } from '../../../tests/support/ports.ts';
 import { repository, startProgram } from '../../../tests/support/programs.ts';
-import { tempDir } from '../../../tests/support/tmp.ts';
+import { type TempDir, tempDir } from '../../../tests/support/tmp.ts';
 import { until } from '../../../tests/support/wait.ts';
 import { freshBundle } from '../bin/bundle.mjs';
 
@@ -29,39 +29,40 @@ test('a bundle is used only while none of its sources has changed or is gone', a
   expect(freshBundle(dist)).toBeUndefined();
 });
 
-test('the agent runs from its bundle alone', async () => {
-  await using dir = await tempDir();
-  const dist = join(dir.path, 'dist');
+/** The bundle and what starts it, with no folder of dependencies in reach, and no source. */
+let alone: TempDir;
+beforeAll(async () => {
+  alone = await tempDir();
+  const dist = join(alone.path, 'dist');
   await using build = startProgram(['scripts/build.mjs', dist]);
   expect(await build.ended(), build.stderr).toMatchObject({ code: 0 });
   expect(readdirSync(join(dist, 'compiled'))).toHaveLength(1);
-  cpSync(join(repository, 'packages/millrace/package.json'), join(dir.path, 'package.json'));
-  cpSync(join(repository, 'packages/millrace/bin'), join(dir.path, 'bin'), { recursive: true });
+  cpSync(join(repository, 'packages/millrace/package.json'), join(alone.path, 'package.json'));
+  cpSync(join(repository, 'packages/millrace/bin'), join(alone.path, 'bin'), { recursive: true });
   writeFileSync(join(dist, 'agent.inputs.json'), '[]');
+});
+afterAll(() => alone?.[Symbol.asyncDispose]());
+
+test('the agent runs from its bundle alone', async () => {
+  await using dir = await tempDir();
   await using install = startProgram(['bin/millrace.mjs', 'agent', 'install', '--user', '--dry-run'], {
-    cwd: dir.path,
+    cwd: alone.path,
   });
   expect(await install.ended(), install.stderr).toMatchObject({ code: 0 });
   expect(install.stdout).toContain('/bin/millrace.mjs" agent\n');
   const shapingFile = join(dir.path, 'shaping.yaml');
   writeFileSync(shapingFile, "rules:\n  - drop: ['^noise']\n");
-  const [apiPort, brokerPort] = [await freePort(), await freePort()];
+  const brokerPort = await freePort();
   using engine = emptyEngine(dir.path);
-  // No folder of dependencies is in reach from there, and no source. Each library that lies beside is asked for.
+  const settings = await settingsFor(dir.path, engine.host);
+  // Each library that lies beside is asked for.
   await using agent = startProgram(['bin/millrace.mjs', 'agent'], {
-    cwd: dir.path,
-    env: {
-      DATA_DIR: join(dir.path, 'data'),
-      DOCKER_HOST: engine.host,
-      SHAPING_FILE: shapingFile,
-      MQTT_BROKER: `mqtt://127.0.0.1:${brokerPort}`,
-      DEVICE_API_PORT: String(apiPort),
-      API_PORT: String(await freePort()),
-    },
+    cwd: alone.path,
+    env: { ...settings, SHAPING_FILE: shapingFile, MQTT_BROKER: `mqtt://127.0.0.1:${brokerPort}` },
   });
   await agent.says('agent started');
   await agent.says(`ECONNREFUSED 127.0.0.1:${brokerPort}`);
-  const metrics = await fetch(`http://127.0.0.1:${apiPort}/metrics`);
+  const metrics = await fetch(`http://127.0.0.1:${settings.DEVICE_API_PORT}/metrics`);
   expect(await metrics.text()).toContain('millrace_agent_lines_total');
   expect(readFileSync(`/proc/${agent.pid}/cmdline`, 'utf8')).toContain('bin/bundled.cjs');
   // And so is what runs in a process of its own.
@@ -72,6 +73,42 @@ test('the agent runs from its bundle alone', async () => {
   });
   expect((await agent.end('SIGTERM')).code).toBe(0);
 });
+
+test('an agent loads no part of Node that it has no use for', async () => {
+  await using dir = await tempDir();
+  const list = join(dir.path, 'modules.json');
+  const writesList = join(dir.path, 'writes-list.cjs');
+  writeFileSync(
+    writesList,
+    `process.on('exit', () =>
+      require('node:fs').writeFileSync(${JSON.stringify(list)}, JSON.stringify(process.moduleLoadList)));`,
+  );
+  using engine = emptyEngine(dir.path);
+  await using agent = startProgram(['bin/millrace.mjs', 'agent'], {
+    cwd: alone.path,
+    env: {
+      ...(await settingsFor(dir.path, engine.host)),
+      CLOUD_ENDPOINT: `http://127.0.0.1:${await freePort()}`,
+      CLOUD_API_KEY: 'test',
+      NODE_OPTIONS: `--require=${writesList}`,
+    },
+  });
+  await agent.says('agent started');
+  await agent.says('CLOUD_UNREACHABLE');
+  expect((await agent.end('SIGTERM')).code).toBe(0);
+  const loaded = (JSON.parse(readFileSync(list, 'utf8')) as string[]).flatMap(
+    (entry) => /^NativeModule (.*)/.exec(entry)?.[1] ?? [],
+  );
+  expect(loaded).toContain('http');
+  const unused = ['assert', 'http2', 'https', 'readline', 'tls', 'worker_threads'];
+  const behind = ['internal/deps/undici/undici', 'internal/modules/esm/hooks', 'internal/worker'];
+  expect(loaded.filter((name) => [...unused, ...behind].includes(name))).toEqual([]);
+});
+
+async function settingsFor(dir: string, dockerHost: string) {
+  const ports = { DEVICE_API_PORT: String(await freePort()), API_PORT: String(await freePort()) };
+  return { DATA_DIR: join(dir, 'data'), DOCKER_HOST: dockerHost, ...ports };
+}
 
 /** Their command lines. */
 function childrenOf(pid: number): string[] {

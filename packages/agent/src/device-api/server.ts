@@ -8,6 +8,7 @@ import type { LocalLogBackend } from '../logging/local-backend.ts';
 import type { LogQuery } from '../logging/types.ts';
 import { metricsType, renderMetrics } from '../metrics/prometheus.ts';
 import type { AgentState } from '../state.ts';
+import { httpDate } from './http-date.ts';
 import { parseLogsRequest } from './query.ts';
 
 export interface DeviceApiOptions {
@@ -93,7 +94,9 @@ function createApp(options: DeviceApiOptions, stopping: AbortSignal): FastifyIns
   });
   const onLoopback = isLoopback(options.host);
 
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
+    // Node would write the same, and take 1 MB for it.
+    reply.raw.setHeader('date', httpDate(new Date()));
     // Without this a web page could reach a loopback API by pointing its own name at 127.0.0.1.
     if (onLoopback && !isLoopback(hostName(request.headers.host))) {
       throw new MillraceError('FORBIDDEN', 'this API answers to localhost only');

@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { until } from '../../../../tests/support/wait.ts';
 import { type DeviceApi, serveDeviceApi } from '../../src/device-api/server.ts';
 import { LocalLogBackend } from '../../src/logging/local-backend.ts';
@@ -12,6 +12,7 @@ let open: AsyncDisposable[] = [];
 afterEach(async () => {
   for (const thing of open.reverse()) await thing[Symbol.asyncDispose]();
   open = [];
+  vi.useRealTimers();
 });
 
 async function start(): Promise<{ local: LocalLogBackend; api: DeviceApi; url: string }> {
@@ -61,6 +62,18 @@ test('GET /v1/logs answers with every filter, on both ports', async () => {
   const other = await logs(`http://127.0.0.1:${api.ports[1]}`);
   expect(other.length).toBe(3);
   expect(other[0]).toMatchObject({ source: { type: 'container', name: 'web' }, isStdErr: false, seq: 1 });
+});
+
+test('every answer has its date, which the API writes itself', async () => {
+  const { url } = await start();
+  const stop = new AbortController();
+  // Node's own date would be the true one.
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2031, 1, 3, 4, 5, 6) });
+  for (const path of ['/ping', '/v1/device', '/v1/logs', '/v1/logs?follow=1', '/v1/logs?limit=x', '/none']) {
+    const { headers } = await fetch(`${url}${path}`, { signal: stop.signal });
+    expect(headers.get('date'), path).toBe('Mon, 03 Feb 2031 04:05:06 GMT');
+  }
+  stop.abort();
 });
 
 test.each([
