@@ -5,6 +5,8 @@ import { tempDir } from '../../../../tests/support/tmp.ts';
 import { until } from '../../../../tests/support/wait.ts';
 import { shapingOf } from '../../src/shape/container-shaping.ts';
 import { parseShaping, ShapingFile } from '../../src/shape/file.ts';
+import { readLabels } from '../../src/shape/labels.ts';
+import { compilePattern } from '../../src/shape/patterns.ts';
 
 const container = (name: string, labels: Record<string, string> = {}) => ({
   id: name.repeat(12),
@@ -125,6 +127,12 @@ test.each([
   ['rules:\n  - drop: ["(?=x)"]', 2, /Perl syntax/],
   ['rules:\n  - service: web\n    ratelimit: 5/s', 3, /ratelimit/],
   ['rules:\n  - drop: [x, ""]', 2, /must not be empty/],
+  [
+    'rules:\n  - drop: [x]\n  - keep: ["\\\\p{L}{1000}"]',
+    3,
+    /rules\.1\.keep\.0: a pattern of 1002 steps .* 500 are/,
+  ],
+  ['rules:\n  - redact:\n      - pattern: "(a{1,30}){30}x"', 3, /rules\.0\.redact\.0\.pattern: a pattern of/],
   ['rules:\n  - rateLimit: fast', 2, /must be a number of lines/],
   ['rules:\n  - redact: [emails]', 2, /email, ip/],
   ['rules:\n  - service: "web', 2, /quote/],
@@ -133,6 +141,24 @@ test.each([
 ])('a wrong file is refused with line and reason: %s', (text, line, reason) => {
   expect(() => parseShaping(text, '/etc/s.yaml')).toThrow(reason);
   expect(() => parseShaping(text, '/etc/s.yaml')).toThrow(`SHAPING_FILE="/etc/s.yaml": line ${line}: `);
+});
+
+test('what people write in patterns has few steps, what multiplies has many', () => {
+  for (const pattern of [
+    '(?i)password[^a-z0-9]{0,20}\\S{1,100}',
+    '[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}',
+    '^(?:GET|POST|PUT) /(?:health|metrics|ready)(?:/.*)? HTTP/1\\.[01]" 2\\d\\d',
+    '[\\w.+-]{1,64}@[\\w.-]{1,64}',
+    `^(?:${Array.from({ length: 40 }, (_, i) => `name-${i}`).join('|')})$`,
+  ]) {
+    expect(compilePattern(pattern).source).toBe(pattern);
+  }
+  for (const pattern of ['.{1000}'.repeat(140), '(?:[a-z]{10} ){50}', 'x'.repeat(600), '(?:a?){300}']) {
+    expect(() => compilePattern(pattern)).toThrow(/steps/);
+  }
+  const { wrong, multiline } = readLabels({ 'millrace.multiline': '^.{0,600}:' });
+  expect(wrong).toEqual([expect.stringMatching(/^millrace\.multiline=.*steps/)]);
+  expect(multiline).toBe('traces');
 });
 
 test('a change takes effect; a wrong one is refused, and the rules before stay in force', async () => {
