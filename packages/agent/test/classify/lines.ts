@@ -296,6 +296,8 @@ export const lines: readonly (readonly [Level | null, string])[] = [
   ['error', '❌ ERROR: no route'],
   ['warn', '⚠️ Warning: low battery'],
   ['error', '🔥 error: it burns'],
+  ['warn', '\ufeffWARN the first line of a file'],
+  ['warn', '\ufeff{"level":"warn"}'],
   // Traps
   [null, '✔ all good, ERROR is only a word'],
   [null, '[E] is a letter'],
