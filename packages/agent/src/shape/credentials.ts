@@ -15,7 +15,9 @@ export function takeCredentials(text: string): string {
       (_, head: string, cookies: string) => head + cookies.replace(firstValues, '$1[token]'),
     )
     .replace(cookies, (_, head: string, pairs: string) => head + pairs.replace(pairValues, '=[token]'))
-    .replace(authorization, (all, head: string, found: string) => (isWord(found) ? all : `${head}[token]`))
+    .replace(authorization, (all, head: string, found: string) =>
+      isWord(found) && !given.test(head) ? all : `${head}[token]`,
+    )
     .replace(named, takeNamed)
     .replace(schemed, (all, head: string, open: string, found: string) =>
       open === '' && (isWord(found) || beginsPair.test(found)) ? all : `${head}${open}[token]`,
@@ -50,7 +52,7 @@ const cookies = expression(
 );
 const pairValues = expression(`=${char}+`);
 /** What follows a cookie's value is not secret; a list holds several cookies. */
-const attributes = String.raw`(?:;[^"'\\\r\n\]]{0,512})?`;
+const attributes = String.raw`(?:;[^"'\\\r\n\]]{0,256})?`;
 const setCookies = expression(
   String.raw`(${wordEdge}${anyCase('set')}-?${anyCase('cookie')}${between})(${cookie}(?:${attributes}${quote},\s{0,8}${quote}${cookie}){0,15})`,
 );
@@ -58,7 +60,13 @@ const firstValues = expression(`((?:^|["'])[^"'=]{1,128}=)${char}+`);
 
 /** `Digest` and others have a list of pairs. */
 const credentials = String.raw`(?:[\w-]{1,64}=(?:${quote}[^"'\\]{0,2048}${quote}|[^\s"',\\]{0,2048})(?:,[ \t]{0,4})?){1,32}|${char}{4,}`;
-const scheme = `(?:${anyCase('bearer|basic|token|digest|negotiate|ntlm|api-?key|key|hawk|oauth|signature|dpop|jwt')}|AWS4-HMAC-SHA256|[A-Z][A-Za-z-]{1,31}(?=${blank}{1,4}(?![\\w.-]{1,64}=[^=\\s])))`;
+const knownScheme = anyCase(
+  'bearer|basic|token|digest|negotiate|ntlm|api-?key|key|hawk|oauth|signature|dpop|jwt|aws4-hmac-sha256',
+);
+/** One that is not known is a word with a capital, and no pair behind it. */
+const scheme = `(?:${knownScheme}|[A-Z][A-Za-z-]{1,31}(?=${blank}{1,4}(?![\\w.-]{1,64}=[^=\\s])))`;
+/** What stands before a value that is certain to be one: a scheme, a quote or `=`. */
+const given = new RegExp(`(?:[="']|${knownScheme})${blank}{0,4}$`);
 const authorization = expression(
   `(${nameOf(['authorization'], 'Authorization')}${between}(?:${scheme}${blank}{1,4})?)(?![^\\s"']{1,32} \\[token\\])(${credentials})`,
 );
