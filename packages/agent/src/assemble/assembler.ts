@@ -1,4 +1,5 @@
 import { type Level, limits } from '@millrace/wire';
+import { confirms, mayContinueMessage, opensMessage } from './messages.ts';
 import { type GroupKind, isTrace, kindOfHead, kindWith } from './traces.ts';
 
 /** A line of a container, or several that are one message. */
@@ -36,6 +37,8 @@ export const traceMs = 100;
 export const maxGroupMs = 1_000;
 export const maxGroupLines = 2_000;
 export const maxGroupBytes = limits.maxMessageBytes;
+/** How many lines behind the first an exception's message may have. */
+export const maxDoubtfulLines = 10;
 
 /** A trace that was released because of its age, while its lines were still coming. */
 interface CutTrace {
@@ -53,6 +56,11 @@ interface Group<Mark> {
   mark: Mark;
   sinceMs: number;
   dueMs: number;
+  /** The line that came last begins a message that may have more lines, see `messages.ts`. */
+  isOpen: boolean;
+  /** Lines behind it that are part of the group if its trace follows, and messages of their own if not. */
+  doubtful: { line: AssembledLine<Mark>; bytes: number }[];
+  doubtfulBytes: number;
 }
 
 /**
@@ -93,10 +101,12 @@ export class Assembler<Mark> {
    */
   isAlone(stream: 'out' | 'err', level: Level | undefined, line: TextSpan, next: TextSpan): boolean {
     const kind = kindOfHead(line.bytes, line.start, line.end, level);
-    if (isTrace(kind) || this.cut[stream]) return false;
+    if (isTrace(kind) || this.cut[stream] || opensMessage(kind, undefined, line.bytes, line.start, line.end))
+      return false;
     if (kindWith(kind, 1, next.bytes, next.start, next.end)) return false;
     const group = this.groups[stream];
     if (!group) return true;
+    if (group.isOpen) return false;
     if (kindWith(group.kind, group.texts.length, line.bytes, line.start, line.end)) return false;
     // It may ask to wait; whoever adds lines that need not be held asks by himself.
     void this.releaseGroup(group);
@@ -113,7 +123,16 @@ export class Assembler<Mark> {
       // Most lines of most devices: nothing is held and nothing may follow.
       if (bytes[start] === 0x7b && !group) return this.release(line);
       const kind = group && kindWith(group.kind, group.texts.length, bytes, start, end);
-      if (group && kind) return this.join(group, line, kind, end - start);
+      if (group && group.doubtful.length > 0 && !(kind && this.settles(group, bytes, start, end))) {
+        if (this.doubts(group, line, bytes, start, end)) return undefined;
+        const taken = this.releaseGroup(group);
+        return both(taken, this.push(line, bytes, start, end));
+      }
+      if (group && kind) {
+        const isOpen = opensMessage(kind, group.kind, bytes, start, end);
+        return this.join(group, line, kind, end - start, isOpen);
+      }
+      if (group?.isOpen && this.doubts(group, line, bytes, start, end)) return undefined;
       const cut = group ? undefined : this.cut[line.stream];
       if (cut) {
         this.cut[line.stream] = undefined;
@@ -121,7 +140,9 @@ export class Assembler<Mark> {
         if (further) return this.begin({ ...line, level: cut.level }, further, end - start);
       }
       const before = group && this.releaseGroup(group);
-      return both(before, this.begin(line, kindOfHead(bytes, start, end, line.level), end - start));
+      const head = kindOfHead(bytes, start, end, line.level);
+      const isOpen = opensMessage(head, undefined, bytes, start, end);
+      return both(before, this.begin(line, head, end - start, isOpen));
     }
     if (group && !multiline.startsMessage(line.message)) return this.join(group, line, 'trace', end - start);
     return both(group && this.releaseGroup(group), this.begin(line, 'trace', end - start));
@@ -129,15 +150,54 @@ export class Assembler<Mark> {
 
   /** Releases all that is held. */
   flush(): void | Promise<void> {
-    const { out, err } = this.groups;
-    const [first, second] =
-      out && err && err.first.timestampMs < out.first.timestampMs ? [err, out] : [out, err];
-    const taken = both(first && this.releaseGroup(first), second && this.releaseGroup(second));
+    const taken: (void | Promise<void>)[] = [];
+    // A group may leave another behind, of the lines that were doubtful.
+    while (this.groups.out || this.groups.err) {
+      const { out, err } = this.groups;
+      const isErrFirst = !out || (err && err.first.timestampMs < out.first.timestampMs);
+      taken.push(this.releaseGroup((isErrFirst ? err : out) as Group<Mark>));
+    }
     this.arm();
-    return taken;
+    return taken.reduce(both, undefined);
   }
 
-  private begin(line: AssembledLine<Mark>, kind: GroupKind, bytes: number): void | Promise<void> {
+  /** Holds a line that is part of the message before it if a trace follows. */
+  private doubts(
+    group: Group<Mark>,
+    line: AssembledLine<Mark>,
+    bytes: Buffer,
+    start: number,
+    end: number,
+  ): boolean {
+    if (group.doubtful.length >= maxDoubtfulLines || line.level !== undefined) return false;
+    if (!mayContinueMessage(bytes, start, end)) return false;
+    group.doubtful.push({ line, bytes: end - start });
+    group.doubtfulBytes += end - start + 1;
+    return true;
+  }
+
+  /** Makes the lines that were doubtful part of the group if the line `bytes[start..end)` shows that they are. */
+  private settles(group: Group<Mark>, bytes: Buffer, start: number, end: number): boolean {
+    const { doubtful } = group;
+    const isFull =
+      performance.now() > group.sinceMs + maxGroupMs ||
+      group.texts.length + doubtful.length >= maxGroupLines ||
+      group.bytes + group.doubtfulBytes + end - start + 1 > maxGroupBytes;
+    if (isFull || !confirms(group.kind, bytes, start, end)) return false;
+    for (const { line } of doubtful) group.texts.push(line.message);
+    group.bytes += group.doubtfulBytes;
+    group.mark = (doubtful.at(-1) as (typeof doubtful)[number]).line.mark;
+    group.doubtful = [];
+    group.doubtfulBytes = 0;
+    return true;
+  }
+
+  private begin(
+    line: AssembledLine<Mark>,
+    kind: GroupKind,
+    bytes: number,
+    isOpen = false,
+  ): void | Promise<void> {
     if (kind === 'single') return this.release(line);
     const nowMs = performance.now();
     const level = line.level ?? (isTrace(kind) && this.options.multiline === 'traces' ? 'error' : undefined);
@@ -148,7 +208,10 @@ export class Assembler<Mark> {
       kind,
       mark: line.mark,
       sinceMs: nowMs,
-      dueMs: nowMs + (isTrace(kind) ? traceMs : lingerMs),
+      dueMs: nowMs + (isTrace(kind) || isOpen ? traceMs : lingerMs),
+      isOpen,
+      doubtful: [],
+      doubtfulBytes: 0,
     };
     this.groups[line.stream] = group;
     this.arm();
@@ -159,12 +222,16 @@ export class Assembler<Mark> {
     line: AssembledLine<Mark>,
     kind: GroupKind,
     bytes: number,
+    isOpen = false,
   ): void | Promise<void> {
     const nowMs = performance.now();
     const isFull = group.texts.length >= maxGroupLines || group.bytes + bytes + 1 > maxGroupBytes;
     if (isFull || nowMs > group.sinceMs + maxGroupMs) {
       const taken = this.releaseGroup(group);
-      return both(taken, this.begin({ ...line, level: line.level ?? group.first.level }, kind, bytes));
+      return both(
+        taken,
+        this.begin({ ...line, level: line.level ?? group.first.level }, kind, bytes, isOpen),
+      );
     }
     group.texts.push(line.message);
     group.bytes += bytes + 1;
@@ -172,16 +239,23 @@ export class Assembler<Mark> {
     if (group.kind === 'text' && isTrace(kind)) group.first.level ??= 'error';
     if (group.kind === 'jul') group.first.level ??= line.level;
     group.kind = kind;
+    group.isOpen = isOpen;
     group.mark = line.mark;
     // Several lines are one message already, so more may come.
     group.dueMs = Math.min(nowMs + traceMs, group.sinceMs + maxGroupMs);
   }
 
+  /** Releases a group, and takes the lines that turned out not to be part of it as any others. */
   private releaseGroup(group: Group<Mark>): void | Promise<void> {
-    const { first, texts, mark } = group;
+    const { first, texts, mark, doubtful } = group;
     this.groups[first.stream] = undefined;
-    if (texts.length === 1) return this.release(first);
-    return this.release({ ...first, message: texts.join('\n'), mark });
+    let taken =
+      texts.length === 1 ? this.release(first) : this.release({ ...first, message: texts.join('\n'), mark });
+    for (const { line } of doubtful) {
+      const bytes = Buffer.from(line.message);
+      taken = both(taken, this.push(line, bytes, 0, bytes.length));
+    }
+    return taken;
   }
 
   private release(line: AssembledLine<Mark>): void | Promise<void> {

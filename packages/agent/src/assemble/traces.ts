@@ -114,7 +114,7 @@ function isJulHead(bytes: Buffer, start: number, end: number): boolean {
 
 const julHead = /^[A-Z][a-z]{2} \d{1,2}, \d{4},? \d{1,2}:\d\d:\d\d [AP]M \w/;
 
-function isBlank(byte: number | undefined): boolean {
+export function isBlank(byte: number | undefined): boolean {
   return byte === 0x20 || byte === 0x09;
 }
 
@@ -132,18 +132,23 @@ function startsAnew(bytes: Buffer, start: number, end: number): boolean {
  * An indented `at run (/app/index.js:12:11)`, `at a.B.c(B.java:3)`, `at A.B() in C.cs:line 3`: what seemed to be a line
  * like any other was the head of a trace, such as `Cannot connect: Error: x`.
  */
-function isFrame(bytes: Buffer, start: number, end: number): boolean {
+export function isFrame(bytes: Buffer, start: number, end: number): boolean {
   let at = start;
   while (at < end && isBlank(bytes[at])) at++;
   if (!holds(bytes, at, end, 'at ')) return false;
-  // Behind it the values of an object may begin.
+  // Behind it the values of an object may begin (Node.js), or stand the archive and its version (logback, Log4j).
   let last = bytes[end - 1] === 0x7b ? end - 3 : end - 1;
-  if (bytes[last] === 0x29) last--;
+  if (bytes[last] === 0x5d) {
+    const archive = bytes.lastIndexOf('[', last);
+    if (archive > at) last = archive - (bytes[archive - 1] === 0x7e ? 3 : 2);
+  }
+  const hasParameters = bytes[last] === 0x29;
+  if (hasParameters) last--;
   let digits = last;
   while (digits > at && isDigit(bytes[digits])) digits--;
   if (digits < last) return bytes[digits] === 0x3a || holds(bytes, digits - 4, end, 'line ');
   // `at A.B()`, `at A.B(String[] args)`: a name with dots in front of its parameters.
-  if (last === end - 1) return false;
+  if (!hasParameters) return false;
   for (let i = at + 3, hasDot = false; i < end && bytes[i] !== 0x20; i++) {
     if (bytes[i] === 0x28) return hasDot;
     hasDot ||= bytes[i] === 0x2e;
@@ -228,7 +233,7 @@ function isRustHead(bytes: Buffer, start: number, end: number): boolean {
 }
 
 /** `java.io.IOException: …`, `TypeError: …`, `KeyError`: a name that ends so, alone or with a colon behind it. */
-function isException(bytes: Buffer, start: number, end: number): boolean {
+export function isException(bytes: Buffer, start: number, end: number): boolean {
   if (!isLetter(bytes[start])) {
     return holds(bytes, start, end, '[Error: ') || holds(bytes, start, end, '[UnhandledPromiseRejection: ');
   }
@@ -249,7 +254,7 @@ function endsWith(bytes: Buffer, from: number, to: number, text: string): boolea
 }
 
 /** `app.rb:12:in 'run': broken (RuntimeError)` */
-function isRubyPlace(bytes: Buffer, start: number, end: number): boolean {
+export function isRubyPlace(bytes: Buffer, start: number, end: number): boolean {
   const to = tokenEnd(bytes, start, end);
   for (let at = start; at < to; at++) {
     if (bytes[at] === 0x2e && holds(bytes, at, to, '.rb:') && isDigit(bytes[at + 4])) {

@@ -1,5 +1,6 @@
 import { type Level, numberLevel } from '@millrace/wire';
-import { isDigit, isLetter } from './tokens.ts';
+import { keyKind, mayBeKnown } from './level-keys.ts';
+import { holds, isDigit, isLetter } from './tokens.ts';
 import { readWord, word, wordLevel } from './words.ts';
 
 const quote = 0x22;
@@ -13,25 +14,33 @@ const colon = 0x3a;
 
 /**
  * The level of a JSON object that begins at `at`: the first value of a key that names a level and holds one, at the
- * object's top, or in an object `log` there (Elastic Common Schema). Values are passed over, not parsed; text that
- * is no JSON gives `undefined` or the level of a beginning that could have been.
+ * object's top, or in an object there that loggers put it into (see {@link holderOf}). Where the value is an object
+ * itself, its name counts: `{"level":{"name":"error"}}`. Other values are passed over, not parsed; text that is no
+ * JSON gives `undefined` or the level of a beginning that could have been.
  *
  * @param isEscaped the object lies inside a string of another JSON text: each of its quotes and backslashes is
  * preceded by one backslash, and its control characters are escapes
  */
 export function jsonLevel(bytes: Buffer, at: number, end: number, isEscaped: boolean): Level | undefined {
   const mark = isEscaped ? 2 : 1;
-  /** Depth of the object whose keys are looked at: 1, or 2 inside `log`. */
+  /** Depth of the object whose keys are looked at: 1, one more inside a holder, and inside a level that is an object. */
   let depth = 1;
+  /** Depth of the level that is an object, or 0 outside of one. */
+  let levelDepth = 0;
+  let isRecord = false;
   let isMongo = false;
+  /** What a priority says: tasks and tickets have one as well, so it counts where nothing else names a level. */
+  let priority: Level | undefined;
   let i = at + 1;
   for (;;) {
     i = toMark(bytes, i, end, isEscaped);
-    if (i >= end) return undefined;
+    if (i >= end) return priority;
     let byte = bytes[i] as number;
     if (byte === closeBrace) {
+      if (depth === levelDepth) levelDepth = 0;
       depth--;
-      if (depth === 0) return undefined;
+      if (depth === 0) return priority;
+      if (depth === 1) isRecord = false;
       i++;
       continue;
     }
@@ -39,27 +48,60 @@ export function jsonLevel(bytes: Buffer, at: number, end: number, isEscaped: boo
       i++;
       continue;
     }
-    if (!startsString(bytes, i, isEscaped)) return undefined;
+    if (!startsString(bytes, i, isEscaped)) return priority;
     const key = i + mark;
     const keyEnd = stringEnd(bytes, key, end, isEscaped);
     i = toMark(bytes, keyEnd + mark, end, isEscaped);
-    if (bytes[i] !== colon || i >= end) return undefined;
+    if (bytes[i] !== colon || i >= end) return priority;
     i = toMark(bytes, i + 1, end, isEscaped);
-    if (i >= end) return undefined;
+    if (i >= end) return priority;
     byte = bytes[i] as number;
-    if (isLevelKey(bytes, key, keyEnd)) {
-      const found = valueLevel(bytes, startsString(bytes, i, isEscaped) ? i + mark : i, end);
+    if (mayBeKnown(bytes, key, keyEnd)) {
+      const isString = startsString(bytes, i, isEscaped);
+      const value = isString ? i + mark : i;
+      const isObject = byte === openBrace;
+      let found: Level | undefined;
+      const kind = keyKind(bytes, key, keyEnd);
+      switch (kind) {
+        case 'level':
+          if (isObject && levelDepth === 0) {
+            depth++;
+            levelDepth = depth;
+            i++;
+            continue;
+          }
+          if (!isRecord || levelDepth > 0) found = valueLevel(bytes, value, end);
+          break;
+        case 'name':
+          if (levelDepth > 0 && isString) found = valueLevel(bytes, value, end);
+          break;
+        case 'otel':
+          if (!isRecord) found = otelLevel(numberAt(bytes, value, end));
+          break;
+        case 'python':
+          if (!isRecord) found = pythonLevel(numberAt(bytes, value, end));
+          break;
+        case 'priority':
+          if (!isRecord) priority ??= priorityLevel(bytes, key, value, end);
+          break;
+        case 'holder':
+        case 'record':
+          if (isObject && depth === 1) {
+            isRecord = kind === 'record';
+            depth = 2;
+            i++;
+            continue;
+          }
+          break;
+        case 'time':
+          // MongoDB: {"t":{"$date":…},"s":"I","c":"NETWORK",…}
+          isMongo ||= isObject && depth === 1;
+          break;
+        case 'initial':
+          if (isMongo && isString) return initialLevel(bytes[value]);
+          break;
+      }
       if (found) return found;
-    } else if (keyEnd - key === 1) {
-      // MongoDB: {"t":{"$date":…},"s":"I","c":"NETWORK",…}
-      const letter = bytes[key];
-      if (letter === 0x74 && byte === openBrace && depth === 1) isMongo = true;
-      else if (letter === 0x73 && isMongo && startsString(bytes, i, isEscaped))
-        return initialLevel(bytes[i + mark]);
-    } else if (byte === openBrace && depth === 1 && keyEnd - key === 3 && equals(bytes, key, 'log')) {
-      depth = 2;
-      i++;
-      continue;
     }
     i = valueEnd(bytes, i, end, isEscaped);
   }
@@ -84,6 +126,19 @@ export function initialLevel(byte: number | undefined): Level | undefined {
 
 /** The level that a value is, as a word or a number. */
 export function valueLevel(bytes: Buffer, at: number, end: number): Level | undefined {
+  if (isDigit(bytes[at]) && at < end) {
+    const number = numberAt(bytes, at, end);
+    return number === undefined ? undefined : numberLevel(number);
+  }
+  readWord(bytes, at, end);
+  const { end: wordEnd, capitals, letters } = word;
+  // Go's slog: `DEBUG-2`, four below which is the next level.
+  const isOffset = bytes[wordEnd] === 0x2d && isDigit(bytes[wordEnd + 1]) && capitals === letters;
+  return isOffset || isBehindWord(bytes, wordEnd, end) ? wordLevel() : undefined;
+}
+
+/** A number of up to three digits, and nothing else. */
+function numberAt(bytes: Buffer, at: number, end: number): number | undefined {
   let number = 0;
   let i = at;
   for (; i < end && i - at < 3; i++) {
@@ -91,12 +146,29 @@ export function valueLevel(bytes: Buffer, at: number, end: number): Level | unde
     if (digit < 0 || digit > 9) break;
     number = number * 10 + digit;
   }
-  if (i > at) return isBehindWord(bytes, i, end) ? numberLevel(number) : undefined;
-  readWord(bytes, at, end);
-  const { end: wordEnd, capitals, letters } = word;
-  // Go's slog: `DEBUG-2`, four below which is the next level.
-  const isOffset = bytes[wordEnd] === 0x2d && isDigit(bytes[wordEnd + 1]) && capitals === letters;
-  return isOffset || isBehindWord(bytes, wordEnd, end) ? wordLevel() : undefined;
+  return i > at && isBehindWord(bytes, i, end) ? number : undefined;
+}
+
+/** OpenTelemetry: four numbers for each of trace, debug, info, warn, error, fatal, from 1 on. */
+function otelLevel(number = 0): Level | undefined {
+  if (number < 1 || number > 24) return undefined;
+  return (['debug', 'debug', 'info', 'warn'] as const)[(number - 1) >> 2] ?? 'error';
+}
+
+/** Python: 10 debug, 20 info, 30 warning, 40 error, 50 critical. */
+function pythonLevel(number = 0): Level | undefined {
+  if (number < 1 || number > 50) return undefined;
+  return (['debug', 'debug', 'info', 'warn'] as const)[Math.floor(number / 10)] ?? 'error';
+}
+
+/**
+ * A priority as a word. As a number it is a severity of syslog where the key is in capitals, as journald and syslog-ng
+ * write it; elsewhere 1 and 3 are what a task may have, as is `critical`.
+ */
+function priorityLevel(bytes: Buffer, key: number, value: number, end: number): Level | undefined {
+  const isCapital = (bytes[key + 1] as number) < 0x61;
+  if (!isCapital && (isDigit(bytes[value]) || holds(bytes, value, end, 'critical'))) return undefined;
+  return valueLevel(bytes, value, end);
 }
 
 /** `error_code`, `info-2`, `30.5` go on, and are values of another kind. */
@@ -107,45 +179,9 @@ function isBehindWord(bytes: Buffer, at: number, end: number): boolean {
   return !isMark && !isDigit(byte) && !isLetter(byte);
 }
 
-/**
- * Keys that name a level, in any case: level, lvl, severity, log.level, log_level, loglevel, levelname, level_name,
- * severityText, severity_text, @l.
- */
+/** Whether a key of a pair `key=value` names a level. */
 export function isLevelKey(bytes: Buffer, from: number, to: number): boolean {
-  switch (to - from) {
-    case 2:
-      return equals(bytes, from, '@l');
-    case 3:
-      return equals(bytes, from, 'lvl');
-    case 5:
-      return equals(bytes, from, 'level');
-    case 8:
-      return equals(bytes, from, 'severity') || equals(bytes, from, 'loglevel');
-    case 9:
-      return (
-        equals(bytes, from, 'log.level') ||
-        equals(bytes, from, 'levelname') ||
-        equals(bytes, from, 'log_level')
-      );
-    case 10:
-      return equals(bytes, from, 'level_name');
-    case 12:
-      return equals(bytes, from, 'severitytext');
-    case 13:
-      return equals(bytes, from, 'severity_text');
-    default:
-      return false;
-  }
-}
-
-/** Whether `text`, in lower case, lies at `from`, in any case. */
-function equals(bytes: Buffer, from: number, text: string): boolean {
-  for (let i = 0; i < text.length; i++) {
-    const byte = bytes[from + i] as number;
-    const char = text.charCodeAt(i);
-    if (byte !== char && (byte | 0x20) !== char) return false;
-  }
-  return true;
+  return mayBeKnown(bytes, from, to) && keyKind(bytes, from, to) === 'level';
 }
 
 function startsString(bytes: Buffer, at: number, isEscaped: boolean): boolean {

@@ -330,8 +330,9 @@ const maxDateBytes = 30;
 /** The first bytes of an arrow, a sign or an emoji, which people put in front of a line. */
 function isSymbol(byte: number, next: number | undefined): boolean {
   if (byte === 0xf0) return next === 0x9f;
-  // U+2180 to U+2BFF, and the mark behind a sign that asks for colours.
-  return byte === 0xe2 ? next !== undefined && next >= 0x86 && next < 0xb0 : byte === 0xef && next === 0xb8;
+  // U+2180 to U+2BFF; the mark behind a sign that asks for colours, and the one that files of Windows begin with.
+  if (byte === 0xe2) return next !== undefined && next >= 0x86 && next < 0xb0;
+  return byte === 0xef && (next === 0xb8 || next === 0xbb);
 }
 
 /** One for the process: reading is never interleaved. */

@@ -1,5 +1,5 @@
 import { constants, type FSWatcher, watch } from 'node:fs';
-import { access, glob, realpath } from 'node:fs/promises';
+import { access, glob, realpath, stat } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { errorText, MillraceError } from '@millrace/wire';
@@ -154,6 +154,7 @@ export class FilesSource implements LogSource {
         await access(folder, constants.R_OK | constants.X_OK);
         for await (const path of glob(pattern.glob)) found.add(path);
         this.#errors.delete(folder);
+        await this.#refuseFolder(pattern);
       } catch (error) {
         // A folder that is not there yet is looked for again.
         if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#failed(folder, error);
@@ -166,6 +167,14 @@ export class FilesSource implements LogSource {
       await this.#add(path).catch((error: unknown) => this.#failed(path, error));
     }
     await this.#watchFolders();
+  }
+
+  /** The name of a folder means no file, which nothing else would tell. */
+  async #refuseFolder(pattern: FilePattern): Promise<void> {
+    const folder = `${pattern.glob}/`;
+    const present = await stat(pattern.glob).catch(() => undefined);
+    if (!present?.isDirectory()) this.#errors.delete(folder);
+    else this.#failed(folder, new Error(`it is a folder; ${folder}* are the files in it`));
   }
 
   async #add(path: string): Promise<void> {

@@ -10,6 +10,13 @@ type Yaml = typeof import('yaml');
 const maxFileBytes = 1024 * 1024;
 const checkIntervalMs = 1_000;
 
+/** Where the parser's own words are for who programs with it. */
+const reasons: Readonly<Record<string, string>> = {
+  MULTIPLE_DOCS: 'another document begins here; there must be one',
+  BAD_DQ_ESCAPE: 'there is no such escape in double quotes; put patterns into single ones',
+  BAD_ALIAS: 'text that begins with * needs quotes',
+};
+
 /**
  * Reads a shaping file: YAML, or JSON, which is YAML too.
  *
@@ -24,8 +31,10 @@ export function parseShaping(text: string, path: string): Rule[] {
   const wrong = (line: number, reason: string) =>
     new MillraceError('CONFIG_INVALID', `SHAPING_FILE="${path}": line ${line}: ${reason}`);
   const [error] = document.errors;
-  if (error) throw wrong(lines.linePos(error.pos[0]).line, error.message);
-  const parsed = fileSchema.safeParse(document.toJS({ maxAliasCount: 100 }) ?? { rules: [] });
+  if (error) throw wrong(lines.linePos(error.pos[0]).line, reasons[error.code] ?? error.message);
+  // A file that was emptied, by a disk that was full say, must not take redactions back.
+  if (document.contents === null) throw wrong(1, 'there is nothing in it; without rules it is "rules: []"');
+  const parsed = fileSchema.safeParse(documentValue());
   if (parsed.success) return parsed.data.rules;
   const [issue] = parsed.error.issues;
   const where = issue?.path.map(String).join('.') ?? '';
@@ -33,6 +42,26 @@ export function parseShaping(text: string, path: string): Rule[] {
   // The key itself has a line; its value may be on another.
   const key = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
   throw wrong(lineOfKey(issue?.path ?? [], key) ?? lineOf(issue?.path ?? []), reason);
+
+  function documentValue(): unknown {
+    let unknown: InstanceType<Yaml['Alias']> | undefined;
+    yaml.visit(document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(document)) return undefined;
+        unknown = alias;
+        return yaml.visit.BREAK;
+      },
+    });
+    if (unknown) {
+      const { line } = lines.linePos(unknown.range?.[0] ?? 0);
+      throw wrong(line, `there is no &${unknown.source}; text that begins with * needs quotes`);
+    }
+    try {
+      return document.toJS({ maxAliasCount: 100 });
+    } catch (cause) {
+      throw wrong(1, errorText(cause));
+    }
+  }
 
   function lineOfKey(path: readonly PropertyKey[], key: string | undefined): number | undefined {
     const map = path.length === 0 ? document.contents : document.getIn(path, true);
@@ -111,12 +140,6 @@ export class ShapingFile implements Disposable {
       const text = this.read();
       if (text === this.text) return;
       this.text = text;
-      if (text.trim() === '') {
-        throw new MillraceError(
-          'CONFIG_INVALID',
-          `SHAPING_FILE="${this.path}": it is empty; no rules are "rules: []"`,
-        );
-      }
       this.rules = parseShaping(text, this.path);
       this.log?.info({ rules: this.rules.length }, 'the shaping file was read again');
       this.changed();

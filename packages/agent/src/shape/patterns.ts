@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { errorText, MillraceError } from '@millrace/wire';
 import type { RE2JS } from 're2js';
 
-/** A pattern that somebody wrote. It takes time in proportion to the text, whatever the pattern is. */
+/** A pattern that somebody wrote. It takes time in proportion to the text and to its steps, of which it has few. */
 export interface Pattern {
   readonly source: string;
   matches(text: string): boolean;
@@ -10,6 +10,11 @@ export interface Pattern {
 }
 
 const maxPatternChars = 1000;
+/**
+ * Steps of a pattern with its counted repetitions written out. At worst all are tried at each character, which takes about
+ * a millisecond for one step and 64 KB on a desktop's processor: `.{1000}` again and again would be minutes for a line.
+ */
+const maxPatternSteps = 500;
 let engine: typeof RE2JS | undefined;
 
 /**
@@ -29,6 +34,13 @@ export function compilePattern(source: string): Pattern {
     compiled = engine.compile(source);
   } catch (cause) {
     throw new MillraceError('OPTION_INVALID', errorText(cause), { cause });
+  }
+  const steps = compiled.programSize();
+  if (steps > maxPatternSteps) {
+    throw new MillraceError(
+      'OPTION_INVALID',
+      `a pattern of ${steps} steps with its repetitions written out: ${maxPatternSteps} are allowed (use + or * for high counts)`,
+    );
   }
   return {
     source,

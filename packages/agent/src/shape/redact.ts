@@ -1,5 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { takeCards } from './cards.ts';
+import { takeCredentials } from './credentials.ts';
 import { withoutEscapes } from './escapes.ts';
 import { wordEdge } from './word-edge.ts';
 
@@ -21,11 +22,7 @@ export const redactors: Readonly<Record<Redaction, (text: string) => string>> = 
     return without.includes('::') || ipv6Hint.test(without) ? without.replace(colons, takeIpv6) : without;
   },
   card: readable(takeCards),
-  bearer: readable((text) =>
-    text
-      .replace(bearer, (_, scheme: string, quote: string) => `${scheme} ${quote}[token]`)
-      .replace(jwt, '[token]'),
-  ),
+  bearer: readable(takeCredentials),
   'url-keys': readable((text) =>
     text
       .replace(urlKey, (_, key: string) => `${key}[redacted]`)
@@ -44,12 +41,6 @@ const ipv4 = /(?<![0-9.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])/g;
 /** Words with colons in them. */
 const colons = expression(`${wordEdge}[0-9A-Za-z]{0,64}:[0-9A-Za-z:]{1,64}`);
 const ipv6Hint = /[0-9A-Fa-f]:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:/;
-const token = '[A-Za-z0-9._~+/=%-]';
-const bearer = expression(
-  String.raw`${wordEdge}(Bearer|Basic|Token)(?:[ :=\t\u00a0]|\\t|%20|\x1b\[[0-9;]{0,20}m){1,6}(["']?)${token}{8,}`,
-  'gi',
-);
-const jwt = expression(String.raw`${wordEdge}eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)?`);
 const keyNames =
   'key|token|secret|password|passwd|passphrase|pass|pwd|signature|sig|auth|authorization|credential|credentials|jwt|session|sessionid|session_id';
 const urlKey = expression(

@@ -4,22 +4,26 @@ import type { ServiceFields } from '../docker/services.ts';
 import { compilePattern, type Pattern } from './patterns.ts';
 import { type Redaction, redactions } from './redact.ts';
 
+const text = z.string('must be a text: put it into quotes');
+const list = <T extends z.ZodType>(item: T, example: string) =>
+  z.array(item, `must be a list, such as ${example}`);
+const map = (what: string) => ({
+  error: ({ code }: { code?: string }) => (code === 'invalid_type' ? what : undefined),
+});
+
 // An empty one matches everything: that is a slip, and would drop all lines.
-const pattern = z
-  .string()
-  .min(1, 'must not be empty')
-  .transform((source, context): Pattern => {
-    try {
-      return compilePattern(source);
-    } catch (error) {
-      const message = error instanceof MillraceError ? error.detail : String(error);
-      context.addIssue({ code: 'custom', message });
-      return z.NEVER;
-    }
-  });
+const pattern = text.min(1, 'must not be empty').transform((source, context): Pattern => {
+  try {
+    return compilePattern(source);
+  } catch (error) {
+    const message = error instanceof MillraceError ? error.detail : String(error);
+    context.addIssue({ code: 'custom', message });
+    return z.NEVER;
+  }
+});
 
 const redaction = z.enum(redactions, `must be one of ${redactions.join(', ')}, or {pattern, with}`);
-const ownRedaction = z.strictObject({ pattern, with: z.string().max(100).default('[redacted]') });
+const ownRedaction = z.strictObject({ pattern, with: text.max(100).default('[redacted]') });
 
 /** Either of the two. A union would only say that it is neither. */
 const redactionOfAnyKind = z.unknown().transform((value, context) => {
@@ -30,32 +34,45 @@ const redactionOfAnyKind = z.unknown().transform((value, context) => {
   return z.NEVER;
 });
 
+const rateShape = 'must be a number of lines per second, minute or hour, such as 100/s';
 const rate = z
-  .string()
-  .regex(/^[1-9]\d{0,8}\/[smh]$/, 'must be a number of lines per second, minute or hour, such as 100/s')
-  .transform((text): Rate => {
-    const [lines = '1', per = 's'] = text.split('/');
-    return { lines: Number(lines), periodMs: periods[per] as number, text };
+  .string(rateShape)
+  .regex(/^[1-9]\d{0,8}\/[smh]$/, rateShape)
+  .transform((written): Rate => {
+    const [lines = '1', per = 's'] = written.split('/');
+    return { lines: Number(lines), periodMs: periods[per] as number, text: written };
   });
 
 const periods: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000 };
 
+/** An app is often called by a number, which YAML takes for one. */
+const wanted = z.preprocess(
+  (value) => (Number.isSafeInteger(value) ? String(value) : value),
+  text.min(1, 'must not be empty').max(200),
+);
+
 /** What one rule can say; all of it is optional. */
-export const ruleSchema = z.strictObject({
-  /** Which containers: names with `*`. Without any of the three, all. */
-  service: z.string().min(1).max(200).optional(),
-  container: z.string().min(1).max(200).optional(),
-  app: z.string().min(1).max(200).optional(),
-  minLevel: z.enum(levels, `must be one of ${levels.join(', ')}`).optional(),
-  drop: z.array(pattern).max(100).optional(),
-  keep: z.array(pattern).max(100).optional(),
-  redact: z.array(redactionOfAnyKind).max(100).optional(),
-  rateLimit: rate.optional(),
-  collapseRepeats: z.boolean('must be true or false').optional(),
-});
+export const ruleSchema = z.strictObject(
+  {
+    /** Which containers: names with `*`. Without any of the three, all. */
+    service: wanted.optional(),
+    container: wanted.optional(),
+    app: wanted.optional(),
+    minLevel: z.enum(levels, `must be one of ${levels.join(', ')}`).optional(),
+    drop: list(pattern, "['GET /health']").max(100).optional(),
+    keep: list(pattern, "['^order']").max(100).optional(),
+    redact: list(redactionOfAnyKind, '[email, card]').max(100).optional(),
+    rateLimit: rate.optional(),
+    collapseRepeats: z.boolean('must be true or false').optional(),
+  },
+  map('must hold what the rule does, such as minLevel: info'),
+);
 
 /** What a shaping file holds. */
-export const fileSchema = z.strictObject({ rules: z.array(ruleSchema).max(1000) });
+export const fileSchema = z.strictObject(
+  { rules: list(ruleSchema, '[{minLevel: info}]; without rules it is []').max(1000) },
+  map('must begin with "rules:"'),
+);
 
 export type Rule = z.infer<typeof ruleSchema>;
 

@@ -11,7 +11,7 @@ import {
   traceMs,
 } from '../../src/assemble/assembler.ts';
 import { levelOf } from '../../src/classify/level.ts';
-import { singles, traces } from './traces.ts';
+import { apart, singles, traces } from './traces.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
@@ -57,6 +57,19 @@ test.each(Object.entries(traces))('what follows is not drawn in: %s', (_, trace)
     for (const line of [...trace.split('\n'), single, single]) push(line);
     flush();
     expect(messages()).toEqual([trace, single, single]);
+  }
+});
+
+test.each(Object.entries(apart))('messages of their own: %s', (_, lines) => {
+  for (const isLate of [false, true]) {
+    const { push, flush, messages, released } = assembling();
+    for (const line of lines.join('\n').split('\n')) push(line);
+    if (isLate) vi.advanceTimersByTime(maxGroupMs);
+    else flush();
+    expect(messages()).toEqual(lines);
+    const marks = released.map(({ mark }) => mark);
+    expect(marks).toEqual(marks.toSorted((a, b) => a - b));
+    expect(vi.getTimerCount()).toBe(0);
   }
 });
 
@@ -144,6 +157,15 @@ test('a trace that goes on and on is cut by time, by lines and by bytes, and no 
   for (const message of wide.messages())
     expect(Buffer.byteLength(message)).toBeLessThanOrEqual(maxGroupBytes);
   expect(wide.messages().join('\n').split('\n')).toHaveLength(11);
+
+  const wideMessage = assembling();
+  wideMessage.push('Error: x');
+  for (let i = 0; i < 4; i++) wideMessage.push('y'.repeat(maxGroupBytes / 4));
+  wideMessage.push('    at f (/a.js:1:2)');
+  wideMessage.flush();
+  for (const message of wideMessage.messages())
+    expect(Buffer.byteLength(message)).toBeLessThanOrEqual(maxGroupBytes);
+  expect(wideMessage.messages().join('\n').split('\n')).toHaveLength(6);
 });
 
 test('off: every line for itself, at once', () => {
@@ -190,7 +212,10 @@ test('while the receiver is busy no timer hands on more', async () => {
 });
 
 test('whatever comes when: each stream has its lines once and in order, and marks only grow', () => {
-  const text = fc.constantFrom(...Object.values(traces).join('\n').split('\n'), ...singles);
+  const any = fc.constantFrom(...Object.values(traces).join('\n').split('\n'), ...singles);
+  // What most often leaves lines in doubt.
+  const doubtful = fc.constantFrom('Error: x', 'second', '', '  third', '\tat a.B.c(B.java:5)', 'panic: x');
+  const text = fc.oneof(any, doubtful);
   const step = fc.record({
     text,
     stream: fc.constantFrom('out' as const, 'err' as const),

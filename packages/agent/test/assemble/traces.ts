@@ -143,6 +143,74 @@ Stack trace:
     - a
     - b`,
   tabs: 'usage: app\n\t-v\tverbose\n\t-q\tquiet',
+  'java message': `2026-01-01 00:00:00.123 ERROR 1 --- [main] c.e.Application : it broke
+java.lang.IllegalStateException: cannot start
+the disk is full
+
+  and so is the other
+\tat com.example.Main.start(Main.java:12)
+Caused by: java.io.IOException: disk full:
+/dev/sda1
+\tat com.example.Disk.write(Disk.java:7)
+\t... 1 more`,
+  'java message, logback': `org.postgresql.util.PSQLException: ERROR: duplicate key
+Detail: Key (id)=(1) already exists.
+\tat org.postgresql.core.v3.QueryExecutorImpl.receive(QueryExecutorImpl.java:2713) ~[postgresql-42.7.jar:42.7]
+\tat java.base/java.lang.Thread.run(Thread.java:840) ~[na:na]`,
+  'java message, native': `Exception in thread "main" java.lang.Error: first
+second
+\tat java.base/jdk.internal.misc.Unsafe.park(Native Method)`,
+  'python message': `Traceback (most recent call last):
+  File "/app/main.py", line 2, in <module>
+ValueError: 2 errors
+name: missing
+age: too low
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/app/main.py", line 4, in <module>
+RuntimeError: also broken`,
+  'node message': `Error: first
+second
+    third, indented
+    at run (/app/index.js:12:11)
+    at async main (file:///app/index.js:3:1)`,
+  'node message of its end': `/app/index.js:12
+    throw new Error('first\nsecond');
+    ^
+
+Error: first
+second
+    at run (/app/index.js:12:11)
+
+Node.js v24.1.0`,
+  '.net message': `Unhandled exception. System.InvalidOperationException: first
+second
+ ---> System.IO.IOException: disk full
+third
+   at App.Disk.Write() in /src/Disk.cs:line 7
+   --- End of inner exception stack trace ---
+   at App.Program.Main(String[] args)`,
+  'go message': `panic: first
+second
+
+goroutine 1 [running]:
+main.main()
+\t/app/main.go:5 +0x20`,
+  'ruby message': `app.rb:2:in 'Object#run': first (RuntimeError)
+second
+\tfrom app.rb:5:in '<main>'`,
+  'rust message': `thread 'main' panicked at src/main.rs:2:5:
+first
+second
+note: run with \`RUST_BACKTRACE=1\` environment variable to display a backtrace`,
+  'php message': `PHP Fatal error:  Uncaught Exception: first
+second in /app/a.php:3
+Stack trace:
+#0 /app/b.php(7): run()
+#1 {main}
+  thrown in /app/a.php on line 3`,
   coloured: `${esc}[31mERROR${esc}[0m it broke
     at run (/app/index.js:12:11)`,
 };
@@ -162,3 +230,28 @@ export const singles: readonly string[] = [
   '  INFO app: padded in front',
   '   2026-01-01T00:00:00Z padded as well',
 ];
+
+/** Lines of which none is part of the one before: what nothing tells from a message of its own. */
+export const apart: Readonly<Record<string, readonly string[]>> = {
+  'no trace follows': ['Error: cannot connect', 'trying again', 'connected'],
+  'no trace follows, with an indented line': ['Error: cannot connect', 'trying again\n  in 5 s', 'connected'],
+  'a line that names a level': ['java.lang.Error: x', 'INFO fine\n\tat com.example.Main.main(Main.java:5)'],
+  'a line with a time': ['java.lang.Error: x', '2026-01-01 00:00:00 fine', 'x\n\tat a.B.c(B.java:5)'],
+  'a request between': [
+    'java.lang.Error: x',
+    '10.0.0.1 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 12',
+    'fine',
+  ],
+  'JSON between': ['java.lang.Error: x', 'fine', '{"level":"info"}', 'at'],
+  'python, and nothing behind it': [
+    'Traceback (most recent call last):\n  File "/app/main.py", line 2, in <module>\nValueError: 2 errors',
+    'name: missing',
+    'age: too low',
+  ],
+  'more lines than a message has': [
+    'java.lang.Error: x',
+    ...Array.from({ length: 11 }, (_, i) => `line ${i}`),
+  ],
+  'below a level': ['ERROR it broke', 'and the reason', 'is unknown'],
+  'another exception': ['java.lang.Error: x', 'java.lang.Exception: y'],
+};

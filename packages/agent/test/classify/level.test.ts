@@ -63,6 +63,34 @@ test('any JSON object gives what its own top level says, escaped or not', () => 
   );
 });
 
+test('an object in an object is walked the same way, escaped or not', () => {
+  const names = [
+    ...['level', 'log', 'record', '_meta', 'name', 'levelStr', 'priority', 'PRIORITY', 'severityNumber'],
+    ...['levelno', 't', 's', 'a "b"', '\n'],
+  ];
+  const scalar = fc.oneof(
+    fc.constantFrom('warn', 'E', 'critical', '4', 20, 3, null, '{', '"}'),
+    fc.jsonValue(),
+  );
+  const inner = fc.dictionary(fc.constantFrom(...names), scalar);
+  const middle = fc.dictionary(fc.constantFrom(...names), fc.oneof(scalar, inner));
+  const outer = fc.dictionary(fc.constantFrom(...names), fc.oneof(scalar, inner, middle));
+  fc.assert(
+    fc.property(outer, fc.constantFrom(undefined, 1), (value, space) => {
+      const line = JSON.stringify(value, undefined, space);
+      const found = levelOf(...within(line));
+      expect(levelOfEscaped(...within(dockerString(line)))).toBe(found);
+      // A level at the top that stands first wins over all.
+      expect(levelOf(...within(`{"level":"warn",${line.slice(1)}`))).toBe('warn');
+      // One that stands last is found behind whatever comes before and names none.
+      const last = `${line.slice(0, -1)}${line === '{}' ? '' : ','}"level":"debug"}`;
+      const isFirst = !/"(?:priority|s)"/i.test(line);
+      if (isFirst) expect(levelOf(...within(last))).toBe(found ?? 'debug');
+    }),
+    { numRuns: 1000 },
+  );
+});
+
 test('no bytes make it fail or read past the line', () => {
   const piece = fc.oneof(
     fc.constantFrom(

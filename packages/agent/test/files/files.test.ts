@@ -1,4 +1,4 @@
-import { appendFile, chmod, mkdir, symlink, utimes, writeFile } from 'node:fs/promises';
+import { appendFile, chmod, mkdir, rmdir, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { captureLog } from '../../../../tests/support/log.ts';
@@ -128,6 +128,25 @@ test('what the kernel does not tell of is found by looking', async () => {
   await utimes(join(later, 'a.log'), new Date(), new Date());
   await appendFile(join(later, 'a.log'), 'again\n');
   await untilCount(journal, 2);
+});
+
+test('an entry that is the name of a folder is told of, once, and read when a file has that name', async () => {
+  await using dir = await tempDir();
+  const path = join(dir.path, 'app');
+  const captured = captureLog();
+  const journal = new MemoryJournal();
+  await mkdir(path);
+  await using source = await started(dir.path, journal, {
+    patterns: [path],
+    log: captured.log,
+    rescanMs: 20,
+  });
+  expect(source.state.error).toContain(`${path}/: it is a folder; ${path}/* are the files in it`);
+  await rmdir(path);
+  await writeFile(path, 'x\n');
+  await untilCount(journal, 1);
+  await until(() => source.state.error === undefined);
+  expect(captured.messages(40)).toEqual(['a log file cannot be read; trying again']);
 });
 
 test('a file without the right to read it is told of, once, and read when there is the right', async () => {

@@ -45,11 +45,111 @@ const table: readonly (readonly [Redaction, string, string])[] = [
   [
     'bearer',
     `Bearer "abcdefghi", ${esc}[36mtoken=${esc}[0mabcdefghi`,
-    `Bearer "[token]", ${esc}[36mtoken [token]`,
+    `Bearer "[token]", ${esc}[36mtoken=${esc}[0m[token]`,
   ],
-  ['bearer', '?h=Bearer%20eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln', '?h=Bearer [token]'],
-  ['bearer', 'access_token=abcdefgh1234', 'access_token [token]'],
-  ['bearer', 'the bearer of news', 'the bearer of news'],
+  ['bearer', '?h=Bearer%20eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln', '?h=Bearer%20[token]'],
+  ['bearer', 'access_token=abcdefgh1234', 'access_token=[token]'],
+  // Headers, as they are sent, and as programs print them
+  ['bearer', 'X-Api-Key: abcdefghijk', 'X-Api-Key: [token]'],
+  ['bearer', '> x-api-key: 3f2a9c1b77d04e', '> x-api-key: [token]'],
+  ['bearer', 'X-Auth-Token: 9a8b7c6d5e4f', 'X-Auth-Token: [token]'],
+  ['bearer', 'Proxy-Authorization: Basic YTpi', 'Proxy-Authorization: Basic [token]'],
+  ['bearer', 'authorization: 9a8b7c6d5e4f', 'authorization: [token]'],
+  ['bearer', 'Authorization: Bearer mysecrettoken', 'Authorization: Bearer [token]'],
+  ['bearer', 'authorization="mysecret" n=1', 'authorization="[token]" n=1'],
+  ['bearer', '{"authorization":"mysecret"}', '{"authorization":"[token]"}'],
+  ['bearer', 'authorization=Bearer 9a8b7c, status=401', 'authorization=Bearer [token], status=401'],
+  ['bearer', 'Authorization: Token token="9a8b7c6d5e4f"', 'Authorization: Token [token]'],
+  ['bearer', 'Authorization: GenieKey 9a8b7c6d-5e4f', 'Authorization: GenieKey [token]'],
+  [
+    'bearer',
+    'Authorization: Digest username="ann", realm="a b", nonce="dcd98b", uri="/", response="6629fae4"',
+    'Authorization: Digest [token]',
+  ],
+  [
+    'bearer',
+    'Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/eu/s3/aws4_request, SignedHeaders=host;range, Signature=fe5f80',
+    'Authorization: AWS4-HMAC-SHA256 [token]',
+  ],
+  [
+    'bearer',
+    '{"headers":{"x-api-key":"a|b:c!d","authorization":"9a8b7c6d5e4f","host":"h"}}',
+    '{"headers":{"x-api-key":"[token]","authorization":"[token]","host":"h"}}',
+  ],
+  [
+    'bearer',
+    '{"body":"{\\"apiKey\\":\\"9a8b7c6d5e4f\\",\\"page\\":1}"}',
+    '{"body":"{\\"apiKey\\":\\"[token]\\",\\"page\\":1}"}',
+  ],
+  [
+    'bearer',
+    "{'Authorization': 'Bearer 9a8b7c6d5e4f', 'X-Api-Key': '9a8b7c6d5e4f', 'Accept': '*/*'}",
+    "{'Authorization': 'Bearer [token]', 'X-Api-Key': '[token]', 'Accept': '*/*'}",
+  ],
+  [
+    'bearer',
+    'map[Authorization:[Bearer 9a8b7c6d5e4f] Host:[h] X-Api-Key:[9a8b7c6d5e4f]]',
+    'map[Authorization:[Bearer [token]] Host:[h] X-Api-Key:[[token]]]',
+  ],
+  ['bearer', '{"token"=>"9a8b7c6d5e4f", "page"=>"2"}', '{"token"=>"[token]", "page"=>"2"}'],
+  ['bearer', 'Bearer: 9a8b7c6d5e4f', 'Bearer: [token]'],
+  ['bearer', 'Basic dXNlcjpwYXNzd29yZA==.', 'Basic [token].'],
+  // Keys in pairs, JSON and URLs
+  ['bearer', 'connect api_key=9a8b7c retries=3', 'connect api_key=[token] retries=3'],
+  ['bearer', 'apikey: 9a8b7c6d5e4f', 'apikey: [token]'],
+  ['bearer', 'using API key: 9a8b7c6d5e4f', 'using API key: [token]'],
+  ['bearer', 'GET /v1?api_key=9a8b7c&page=2', 'GET /v1?api_key=[token]&page=2'],
+  ['bearer', '/callback%3Faccess_token%3D9a8b7c6d', '/callback%3Faccess_token%3D[token]'],
+  [
+    'bearer',
+    '{"accessToken":"9a8b7c6d5e4f","refresh_token":"abcdefgh","expires_in":3600}',
+    '{"accessToken":"[token]","refresh_token":"[token]","expires_in":3600}',
+  ],
+  ['bearer', '{"token":12345678,"n":1}', '{"token":"[token]","n":1}'],
+  [
+    'bearer',
+    'aws_secret_access_key = wJalrXUtnFEMI/K7MDENG client_secret=s3cr3t-1',
+    'aws_secret_access_key = [token] client_secret=[token]',
+  ],
+  // Cookies
+  ['bearer', 'Cookie: theme=dark; session=9a8b7c', 'Cookie: theme=[token]; session=[token]'],
+  [
+    'bearer',
+    'Set-Cookie: sid=9a8b7c; Path=/; HttpOnly; Expires=Wed, 21 Oct 2026 07:28:00 GMT',
+    'Set-Cookie: sid=[token]; Path=/; HttpOnly; Expires=Wed, 21 Oct 2026 07:28:00 GMT',
+  ],
+  [
+    'bearer',
+    '{"cookie":"a=b=c; d=e","set-cookie":["sid=9a8b7c; Path=/; Max-Age=60","x=y"],"n":1}',
+    '{"cookie":"a=[token]; d=[token]","set-cookie":["sid=[token]; Path=/; Max-Age=60","x=[token]"],"n":1}',
+  ],
+  ['bearer', 'POST /login;JSESSIONID=9A8B7C6D5E', 'POST /login;JSESSIONID=[token]'],
+  // What only sounds like one
+  ...[
+    'the bearer of news',
+    'Bearer of bad news',
+    'Bearer authentication is required',
+    'token authentication failed',
+    'Token authentication is enabled',
+    'token-based authentication, TOKEN AUTHENTICATION',
+    'the token validation_failed for user 7',
+    "token couldn't be read",
+    'invalid token: authentication required',
+    'Unexpected token: SEMICOLON, token: null, token=null',
+    'token expires_in=3600',
+    'basic usage',
+    'Basic usage: see /docs, basic authentication, Basic HTTP/1.1 client',
+    'WWW-Authenticate: Basic realm=Restricted',
+    'WWW-Authenticate: Bearer realm="api", error="invalid_token"',
+    'authorization: access denied for user bob',
+    'Authorization: failed, 403',
+    'API key: missing',
+    '{"token":null,"apiKey":"undefined"}',
+    'cookie: disabled; cookies: a=b are gone',
+    '{"tokens":1500,"max_tokens":4096,"total_tokens":123456}',
+    'key=9a8b7c6d5e4f monkey=9a8b7c6d5e4f tokenizer=9a8b7c6d5e4f',
+    'session opened for user root',
+  ].map((text) => ['bearer', text, text] as const),
   [
     'url-keys',
     'GET /a?api_key=s3cret&page=2&access_token=x',
@@ -78,6 +178,22 @@ test.each(table)('%s: %s', (kind, text, expected) => {
   expect(redactors[kind](text)).toBe(expected);
 });
 
+test('what was redacted stays as it is, in JSON that stays JSON', () => {
+  for (const [kind, text, expected] of table) {
+    expect(redactors[kind](expected), text).toBe(expected);
+    if (isJson(text)) expect(isJson(expected), expected).toBe(true);
+  }
+});
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 test('time grows with the length of the text, whatever it is', () => {
   const pieces = [
     'a',
@@ -98,6 +214,21 @@ test('time grows with the length of the text, whatever it is', () => {
     '\\/',
     '\\u0040',
     'a://b:',
+    'token=',
+    'token: ',
+    'Authorization: ',
+    'authorization=a=b,',
+    'Digest a="',
+    'Cookie: a=b; ',
+    'a=b; ',
+    'Set-Cookie: a=b;',
+    '","a=b;',
+    'Basic aaaaaaaa=.a',
+    'api key ',
+    '\\',
+    '\\"',
+    `${esc}[0m`,
+    '_',
   ];
   for (const kind of redactions) {
     for (const piece of pieces) {
