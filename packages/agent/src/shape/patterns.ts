@@ -14,7 +14,7 @@ const maxPatternChars = 1000;
  * Steps of a pattern with its counted repetitions written out. At worst all are tried at each character, which takes about
  * a millisecond for one step and 64 KB on a desktop's processor: `.{1000}` again and again would be minutes for a line.
  */
-const maxPatternSteps = 500;
+const maxPatternSteps = 1000;
 let engine: typeof RE2JS | undefined;
 
 /**
