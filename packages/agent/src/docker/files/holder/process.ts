@@ -62,7 +62,7 @@ function report(message: Report): void {
 
 /**
  * The kernel's table of open files is made larger now: whenever it grows it makes a process of several threads wait
- * until all processors have passed a certain point, for 10 to 60 ms when they are busy.
+ * until all processors have passed a certain point, for 6 to 20 ms when they are busy.
  */
 function makeRoomForFiles(): void {
   const fds: number[] = [];
