@@ -68,8 +68,9 @@ export class HeldLog {
     this.abandon();
   }
 
-  /** The process is gone. */
+  /** The process is gone, and its number may be another's. */
   processEnded(): void {
+    this.isAbandoned = true;
     this.ended();
   }
 
