@@ -131,7 +131,8 @@ describe.for(['auto', 'api'] as const)('logs: %s', (logs) => {
   test('bytes that are no text, empty lines and lines with NUL are kept', async () => {
     const journal = new MemoryJournal();
     await using _monitor = await monitorOver(journal);
-    const script = `printf 'a\\377\\376b\\n\\nnul \\000 nul\\n'; head -c 100000 /dev/urandom; printf '\\nend\\n'`;
+    // A line that begins with a blank would continue the one before it.
+    const script = `printf 'a\\377\\376b\\n\\nnul \\000 nul\\nx'; head -c 100000 /dev/urandom; printf '\\nend\\n'`;
     const { id } = await engine.run({ cmd: ['sh', '-c', script] });
     await until(() => journal.messages(id).includes('end'));
     const messages = journal.messages(id);
