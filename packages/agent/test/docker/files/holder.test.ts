@@ -269,6 +269,9 @@ class ForeseenCase implements AsyncDisposable {
   static async start(folder: string, restMs?: number): Promise<ForeseenCase> {
     const foreseen = new ForeseenCase(folder, restMs);
     await until(() => foreseen.holder.heldLogs === 1);
+    const { writer, holder } = foreseen;
+    // The first file, which is there already and empty, has been taken.
+    await until(() => openFiles(writer.folder) === 1 && openFiles(writer.folder, holder.pid) === 0);
     return foreseen;
   }
 
@@ -280,7 +283,7 @@ class ForeseenCase implements AsyncDisposable {
       this.expected += `${line}\n`;
       this.writer.pass(1_000_000);
       this.writer.write('stdout', `${line}\n`);
-      untilBlocked(() => openFiles(this.writer.folder, pid) >= this.lines);
+      untilBlocked(() => openFiles(this.writer.folder, pid) >= this.lines - 1);
       if (file < files - 1) this.writer.rotate({ maxFiles: 2 });
     }
   }
