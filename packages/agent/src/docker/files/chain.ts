@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type LogFile, openLogFile } from './log-file.ts';
 import { closeAll, identityAt, namesOf, openIfThere } from './newer.ts';
+import { headOf } from './point.ts';
 
 /**
  * A log and what the engine kept of it when it rotated it, all opened, oldest first. The engine renames `log.1` to
@@ -24,3 +25,13 @@ export async function openChain(path: string): Promise<LogFile[]> {
 }
 
 const maxAttempts = 50;
+
+/** How the file begins that is written to must be known before it can be cut. */
+export async function readHead(live: LogFile | undefined, buffer: Buffer): Promise<void> {
+  if (!live || live.isFinal) return;
+  const bytes = await live.read(buffer, 0);
+  const end = buffer.subarray(0, bytes).indexOf(newline);
+  if (end >= 0) live.head = headOf(buffer, end + 1);
+}
+
+const newline = 0x0a;

@@ -1,6 +1,6 @@
 import { dirname } from 'node:path';
 import type { Gap } from '../../logging/gap.ts';
-import { openChain } from './chain.ts';
+import { openChain, readHead } from './chain.ts';
 import type { EngineRotation } from './container-folder.ts';
 import { HeldLimit } from './held-limit.ts';
 import type { HeldLog } from './holder/held-log.ts';
@@ -396,11 +396,3 @@ export class LogChain {
 }
 
 const newline = 0x0a;
-
-/** How the file begins that is written to must be known before it can be cut. */
-async function readHead(live: LogFile | undefined, buffer: Buffer): Promise<void> {
-  if (!live || live.isFinal) return;
-  const bytes = await live.read(buffer, 0);
-  const end = buffer.subarray(0, bytes).indexOf(newline);
-  if (end >= 0) live.head = headOf(buffer, end + 1);
-}

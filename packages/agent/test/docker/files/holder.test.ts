@@ -320,3 +320,12 @@ test('a log that was foreseen and that nobody reads is let go', async () => {
   await until(() => openFiles(foreseen.writer.folder, pid) === 0);
   await until(() => !foreseen.holder.isRunning);
 });
+
+test('the holder is killed while nobody reads a log that was foreseen: no file of it stays open', async () => {
+  await using dir = await tempDir();
+  await using foreseen = await ForeseenCase.start(dir.path);
+  const { pid } = foreseen.holder;
+  expect(openFiles(foreseen.writer.folder)).toBe(1);
+  process.kill(pid as number, 'SIGKILL');
+  await until(() => openFiles(foreseen.writer.folder) === 0);
+});

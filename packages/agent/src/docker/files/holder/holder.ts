@@ -270,6 +270,8 @@ class HolderProcess {
     this.hasEnded = true;
     clearInterval(this.rests);
     for (const log of this.held.values()) log.processEnded();
+    // What was taken of them nobody can ask for any more.
+    for (const { log } of this.foreseen.values()) log.discard();
     this.options.onEnd(error);
   }
 }
