@@ -180,14 +180,23 @@ test('the agent is gone: so is the holder', async () => {
   const owner = new Worker(
     `const { fork } = require('node:child_process');
      const child = fork(${JSON.stringify(fileURLToPath(new URL('../../../src/docker/files/holder/process.ts', import.meta.url)))});
-     child.once('message', () => require('node:worker_threads').parentPort.postMessage(child.pid));`,
+     const { parentPort } = require('node:worker_threads');
+     child.once('message', () => {
+       parentPort.postMessage(child.pid);
+       child.on('message', ({ told }) => parentPort.postMessage(told));
+     });
+     parentPort.on('message', () => {
+       child.send({ do: 'hold', log: 0, path: '/none', everyMs: 1, room: 1 });
+       child.send({ do: 'end', log: 0 });
+     });`,
     { eval: true },
   );
   const [pid] = (await once(owner, 'message')) as [number];
   // As a terminal does, and a service manager, to all processes at once: those are for the agent.
   process.kill(pid, 'SIGTERM');
   process.kill(pid, 'SIGINT');
-  process.kill(pid, 0);
+  owner.postMessage('ask');
+  expect(await once(owner, 'message', { signal: AbortSignal.timeout(10_000) })).toEqual(['ended']);
   await owner.terminate();
   await until(() => !existsSync(`/proc/${pid}/fd/0`));
 });
